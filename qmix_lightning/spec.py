@@ -1,0 +1,113 @@
+"""The shared vocabulary: what a task looks like, what its tensors are called, and how a policy is asked.
+
+The world (environments, rollouts, replay) and the learner (agents, mixers, losses) both speak it and know nothing else of
+each other. Letters, everywhere: ``B`` battles or batch, ``T`` steps, ``N`` agents, ``A`` actions, ``O`` observation,
+``S`` state, ``H`` memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol, runtime_checkable
+
+from torch import Generator, Tensor
+
+OBSERVATION: Final = ("agents", "observation")
+"""What each agent sees, ``[B, T, N, O]`` float32."""
+ACTION_MASK: Final = ("agents", "action_mask")
+"""Which actions are legal, ``[B, T, N, A]`` bool."""
+ACTION: Final = ("agents", "action")
+"""What each agent does, ``[B, T, N]`` int64."""
+LAST_ACTION: Final = ("agents", "last_action")
+"""What each agent did one step before, ``[B, T, N]`` int64, ``NO_ACTION`` at the first step."""
+ACTION_VALUE: Final = ("agents", "action_value")
+"""The value of every action of every agent, ``[B, T, N, A]`` float32."""
+CHOSEN_ACTION_VALUE: Final = ("agents", "chosen_action_value")
+"""The value of the action each agent takes, ``[B, T, N, 1]`` float32."""
+GLOBAL_VALUE: Final = "chosen_action_value"
+"""The value of the joint action, ``[B, T, 1]`` float32."""
+STATE: Final = "state"
+"""What the mixer sees of the world, ``[B, T, S]`` float32."""
+MASK: Final = "mask"
+"""True where a step was really played, False on padding and on the step that only bootstraps, ``[B, T, 1]`` bool."""
+REWARD: Final = ("next", "reward")
+"""What the team earned by the step, ``[B, T, 1]`` float32."""
+DONE: Final = ("next", "done")
+"""The episode ended with the step, for whatever reason, ``[B, T, 1]`` bool."""
+TERMINATED: Final = ("next", "terminated")
+"""The task was decided by the step; done and not terminated means that time ran out, ``[B, T, 1]`` bool."""
+INFO: Final = ("next", "info")
+"""Where a task reports more about a step, each entry ``[B, T, 1]``: ``battle_won``, ``dead_allies``, ``dead_enemies``."""
+TD_ERROR: Final = "td_error"
+"""The (squared) temporal-difference error of a step, ``[B, T, 1]`` float32."""
+
+NO_ACTION: Final = -1
+"""The last action of an agent that has not acted yet."""
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """The sizes of a cooperative task, made by the environment and read by everything that learns.
+
+    Args:
+        name: How the registry of environments calls the task, e.g. ``"battle/3m"``.
+        n_agents: Number of agents N.
+        n_actions: Number of actions A of each agent, legal or not.
+        observation_size: Length O of one agent's observation.
+        state_size: Length S of the global state.
+        episode_limit: Steps after which an episode is cut off.
+
+    Raises:
+        ValueError: If a size is not a positive integer.
+
+    Example:
+        >>> TaskSpec("battle/3m", n_agents=3, n_actions=9, observation_size=30, state_size=48, episode_limit=60).n_agents
+        3
+    """
+
+    name: str
+    n_agents: int
+    n_actions: int
+    observation_size: int
+    state_size: int
+    episode_limit: int
+
+    def __post_init__(self) -> None:
+        for size in ("n_agents", "n_actions", "observation_size", "state_size", "episode_limit"):
+            value = getattr(self, size)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"TaskSpec.{size} of {self.name!r} must be a positive integer, got {value!r}.")
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Decides for every agent of a batch of battles, one step at a time."""
+
+    def initial_memory(self, battles: int) -> Tensor:
+        """Memory of agents that have not seen anything yet, ``[B, N, H]`` (H may be 0)."""
+        ...
+
+    def act(
+        self,
+        observation: Tensor,
+        action_mask: Tensor,
+        last_action: Tensor,
+        memory: Tensor,
+        *,
+        env_steps: int | None = None,
+        generator: Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Choose one legal action for every agent.
+
+        Args:
+            observation: ``[B, N, O]`` float32.
+            action_mask: ``[B, N, A]`` bool.
+            last_action: ``[B, N]`` int64, ``NO_ACTION`` where the agent has not acted yet.
+            memory: ``[B, N, H]`` float32, from :meth:`initial_memory` or the previous call.
+            env_steps: Environment steps collected so far, which tell how much to explore; None acts greedily.
+            generator: Source of the random choices of exploration.
+
+        Returns:
+            The actions ``[B, N]`` int64 and the new memory ``[B, N, H]``.
+        """
+        ...
