@@ -1,0 +1,94 @@
+"""From the values of actions to the value of an action."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def legal_argmax(value: Tensor, mask: Tensor | None = None, *, check: bool | None = None) -> Tensor:
+    """The most valuable legal action, the first of equals.
+
+    The only place where illegal actions are excluded: it returns an index, so that no stand-in for "minus infinity" is
+    ever passed on.
+
+    Args:
+        value: ``[..., A]``; what it holds for illegal actions, even NaN, does not matter.
+        mask: ``[..., A]`` bool, True where an action is legal; None makes all legal.
+        check: Whether to refuse a row without a legal action. None does so for eager CPU tensors only, since the answer
+            would make the host wait for a GPU and break a compiled graph.
+
+    Returns:
+        ``[...]`` int64.
+
+    Raises:
+        ValueError: If the mask is not bool, has another shape, or leaves a row without a legal action.
+
+    Example:
+        >>> legal_argmax(torch.tensor([1.0, 5.0, 3.0]), torch.tensor([True, False, True]))
+        tensor(2)
+    """
+    if mask is None:
+        return value.argmax(-1)
+    if mask.dtype != torch.bool or mask.shape != value.shape:
+        raise ValueError(
+            f"An action mask must be bool and of the shape {tuple(value.shape)} of the action values, got {mask.dtype}"
+            f" of shape {tuple(mask.shape)}. Cast it with .bool(), or expand it to all agents and actions."
+        )
+    if check is None:
+        check = mask.device.type == "cpu" and not torch.compiler.is_compiling()
+    if check and not (legal := mask.any(-1)).all():
+        row = legal.logical_not().nonzero()[0].tolist()
+        raise ValueError(
+            f"Expected a legal action in every row of the action mask, got none at index {row}. An agent that cannot"
+            ' act needs one action ("no-op") that stays legal.'
+        )
+    return torch.where(mask, value, -torch.inf).argmax(-1)
+
+
+def chosen_value(value: Tensor, action: Tensor) -> Tensor:
+    """The value of one action a row.
+
+    Args:
+        value: ``[..., A]``.
+        action: ``[...]`` integer in ``0 .. A-1``.
+
+    Returns:
+        ``[...]``.
+
+    Raises:
+        ValueError: If the action's shape is not that of the values without their last dimension.
+
+    Example:
+        >>> chosen_value(torch.tensor([[1.0, 5.0], [2.0, 3.0]]), torch.tensor([1, 0]))
+        tensor([5., 2.])
+    """
+    if action.shape != value.shape[:-1]:
+        raise ValueError(
+            f"Expected one action for each row of action values, shape {tuple(value.shape[:-1])}, got"
+            f" {tuple(action.shape)}. One-hot actions need action_space='one_hot' or .argmax(-1)."
+        )
+    return value.gather(-1, action.long().unsqueeze(-1)).squeeze(-1)
+
+
+def double_q_value(online: Tensor, target: Tensor, mask: Tensor | None = None, *, check: bool | None = None) -> Tensor:
+    r"""What the target network thinks of the action that the online network prefers.
+
+    .. math:: Q^-(s, \arg\max_{a\ \text{legal}} Q(s, a))
+
+    Args:
+        online: ``[..., A]``.
+        target: ``[..., A]``.
+        mask: ``[..., A]`` bool, as in :func:`legal_argmax`.
+        check: As in :func:`legal_argmax`.
+
+    Returns:
+        ``[...]``.
+
+    Example:
+        >>> double_q_value(torch.tensor([1.0, 2.0]), torch.tensor([9.0, 7.0]))
+        tensor(7.)
+
+    van Hasselt, Guez and Silver (2016), Deep Reinforcement Learning with Double Q-learning, equation 4.
+    """
+    return chosen_value(target, legal_argmax(online, mask, check=check))

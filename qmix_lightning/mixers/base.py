@@ -1,0 +1,113 @@
+"""What every mixer has in common."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+class Mixer(nn.Module, ABC):
+    """Turns the value of each agent's action into the value of their joint action.
+
+    The signature, the attributes and the words of the errors are those of ``torchrl.modules.models.multiagent.Mixer``.
+
+    Args:
+        n_agents: Number of agents N.
+        needs_state: Whether the mixer sees the global state.
+        state_shape: Shape of one state, e.g. ``(48,)`` or ``(3, 64, 64)``; an integer is a vector of that length.
+        device: Where the parameters are made.
+
+    Attributes:
+        monotonic: Declares that the joint value never falls when one agent's value rises, whatever the state. Then the
+            agents' own greedy actions are the greedy joint action.
+        state_dim: Number of elements of one state.
+
+    Raises:
+        ValueError: If a size is not positive.
+    """
+
+    monotonic: ClassVar[bool]
+
+    def __init__(
+        self,
+        n_agents: int,
+        needs_state: bool,
+        state_shape: int | Sequence[int],
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.n_agents, self.needs_state, self.device = n_agents, needs_state, device
+        self.state_shape = torch.Size([state_shape] if isinstance(state_shape, int) else state_shape)
+        self.state_dim = math.prod(self.state_shape)
+        if n_agents < 1 or (needs_state and (not self.state_shape or self.state_dim < 1)):
+            raise ValueError(
+                f"{type(self).__name__} expected at least one agent and a state of positive sizes, got"
+                f" n_agents={n_agents} and state_shape={tuple(self.state_shape)}."
+            )
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Mix, after checking the shapes.
+
+        Args:
+            *inputs: The value of each agent's action, ``[*B, N, 1]``, and the state ``[*B, *state_shape]`` if needed.
+
+        Returns:
+            The value of the joint action, ``[*B, 1]``.
+
+        Raises:
+            ValueError: If the number or the shape of the inputs, or the shape that :meth:`mix` returns, is wrong.
+        """
+        state = self._checked_state(inputs)
+        chosen_action_value = inputs[0]
+        if chosen_action_value.shape[-2:] != (self.n_agents, 1):
+            raise ValueError(
+                f"Mixer network expected chosen_action_value with last 2 dimensions {(self.n_agents, 1)},"
+                f" but got {chosen_action_value.shape}"
+            )
+        batch = chosen_action_value.shape[:-2]
+        if state is not None and state.shape[: -len(self.state_shape)] != batch:
+            raise ValueError(
+                f"Mixer network expected state with the leading shape {batch} of chosen_action_value,"
+                f" but got state shape {state.shape}. Each state must belong to the values it mixes."
+            )
+        output = self.mix(chosen_action_value, state)
+        if output.shape != (*batch, 1):
+            raise ValueError(
+                "Mixer network expected output with same shape as input minus the multi-agent dimension,"
+                f" but got {output.shape}"
+            )
+        return output
+
+    def _checked_state(self, inputs: tuple[Tensor, ...]) -> Tensor | None:
+        if not self.needs_state:
+            if len(inputs) != 1:
+                raise ValueError("Mixer that doesn't need state was passed more than 1 input, or none")
+            return None
+        if len(inputs) != 2:
+            raise ValueError(
+                "Mixer that needs state was passed more than 2 inputs, or fewer: expected chosen_action_value and"
+                f" state, but got {len(inputs)}"
+            )
+        state = inputs[1]
+        if state.shape[-len(self.state_shape) :] != self.state_shape:
+            raise ValueError(
+                f"Mixer network expected state with ending shape {self.state_shape}, but got state shape {state.shape}"
+            )
+        return state
+
+    @abstractmethod
+    def mix(self, chosen_action_value: Tensor, state: Tensor | None) -> Tensor:
+        """Mix inputs whose shapes were checked.
+
+        Args:
+            chosen_action_value: ``[*B, N, 1]``.
+            state: ``[*B, *state_shape]``, None if the mixer needs none.
+
+        Returns:
+            ``[*B, 1]``.
+        """

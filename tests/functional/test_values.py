@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from qmix_lightning.functional.values import chosen_value, double_q_value, legal_argmax
+
+
+def test_without_a_mask_it_is_argmax() -> None:
+    value = torch.randn(5, 3, 4)
+    assert torch.equal(legal_argmax(value), value.argmax(-1))
+    assert torch.equal(legal_argmax(value, torch.ones_like(value, dtype=torch.bool)), value.argmax(-1))
+
+
+def test_double_q_is_single_q_when_both_networks_are_one() -> None:
+    value, mask = torch.randn(6, 4), torch.rand(6, 4) < 0.8
+    mask[:, 2] = True
+    assert torch.equal(double_q_value(value, value, mask), torch.where(mask, value, -torch.inf).max(-1).values)
+
+
+def test_the_greedy_action_is_the_one_that_a_loop_finds() -> None:
+    torch.manual_seed(0)
+    value, mask = torch.randn(50, 6), torch.rand(50, 6) < 0.5
+    mask[:, 3] = True
+    for row, legal, action in zip(value.tolist(), mask.tolist(), legal_argmax(value, mask).tolist(), strict=True):
+        assert action == max((a for a in range(6) if legal[a]), key=lambda a, row=row: row[a])
+
+
+def test_equals_go_to_the_first_legal_one() -> None:
+    assert legal_argmax(torch.zeros(4), torch.tensor([False, True, True, False])) == 1
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_what_illegal_actions_hold_does_not_matter(poison: float) -> None:
+    value = torch.tensor([poison, 1.0, 2.0])
+    assert legal_argmax(value, torch.tensor([False, True, True])) == 2
+
+
+def test_a_row_without_a_legal_action_is_refused_and_named() -> None:
+    mask = torch.ones(2, 3, 4, dtype=torch.bool)
+    mask[1, 2] = False
+    with pytest.raises(ValueError, match=r"a legal action in every row .* got none at index \[1, 2\].*no-op"):
+        legal_argmax(torch.zeros(2, 3, 4), mask)
+    assert legal_argmax(torch.zeros(2, 3, 4), mask, check=False).shape == (2, 3)
+
+
+def test_a_mask_of_another_type_or_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"must be bool and of the shape \(2, 4\).*got torch.int64.*\.bool\(\)"):
+        legal_argmax(torch.zeros(2, 4), torch.ones(2, 4, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"of shape \(4,\)"):
+        legal_argmax(torch.zeros(2, 4), torch.ones(4, dtype=torch.bool))
+
+
+def test_chosen_values_are_gathered_with_any_integer_type() -> None:
+    value, action = torch.arange(6.0).view(2, 3), torch.tensor([2, 0], dtype=torch.int32)
+    assert chosen_value(value, action).tolist() == [2, 3]
+    with pytest.raises(ValueError, match=r"shape \(2,\), got \(2, 3\). One-hot actions"):
+        chosen_value(value, value.long())

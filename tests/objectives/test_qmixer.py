@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+from tensordict.nn import TensorDictModule, TensorDictSequential
+from torch import nn
+
+from qmix_lightning.mixers.qmix import QMixer
+from qmix_lightning.objectives.estimators import ValueEstimators
+from qmix_lightning.objectives.qmixer import QMixerLoss
+from qmix_lightning.objectives.qvalue import QValueModule
+from tests.objectives.worlds import (
+    OBS,
+    OBSERVATION,
+    VALUE,
+    A,
+    N,
+    S,
+    as_transitions,
+    assert_same,
+    gradients,
+    make_episodes,
+    make_loss,
+    pad,
+)
+from tests.oracles import pymarl_loss, rmsprop_step
+
+# ------------------------------------------------------------------------------------------------------- identities
+
+
+@pytest.mark.parametrize("estimator", ["TD0", "TD1", "TDLambda"])
+@pytest.mark.parametrize("double_q", [False, True])
+@pytest.mark.parametrize("mixer", ["qmix", "vdn"])
+def test_episodes_equal_transitions_for_an_agent_without_memory(mixer: str, double_q: bool, estimator: str) -> None:
+    losses = [make_loss(layout=layout, mixer=mixer, double_q=double_q) for layout in ("episode", "transition")]
+    batches = [make_episodes(), as_transitions(make_episodes())]
+    for loss in losses:
+        loss.make_value_estimator(estimator, gamma=0.9)
+    assert_same(*(gradients(loss, batch) for loss, batch in zip(losses, batches, strict=True)))
+    torch.testing.assert_close(batches[0]["td_error"][:, :-1], batches[1]["td_error"])
+
+
+@pytest.mark.parametrize("poison", [0.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("estimator", ["TD0", "TDLambda"])
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_appending_padding_changes_nothing(recurrent: bool, estimator: str, poison: float) -> None:
+    loss = make_loss(recurrent=recurrent, double_q=True, diagnostics=True).make_value_estimator(estimator)
+    loss.set_keys(mask="mask")
+    short, long = make_episodes(), pad(make_episodes(), 3, poison)
+    expected, got = loss(short), loss(long)
+    assert_same(dict(got.items()), dict(expected.items()))
+    torch.testing.assert_close(long["td_error"][:, :7], short["td_error"])
+    assert (long["td_error"][:, 6:] == 0).all()
+    assert_same(gradients(loss, pad(make_episodes(), 3, poison)), gradients(loss, make_episodes()))
+
+
+@pytest.mark.parametrize("layout", ["episode", "transition"])
+def test_padded_rows_leave_the_other_rows_alone(layout: str) -> None:
+    loss = make_loss(layout=layout)
+    loss.set_keys(mask="mask")
+    episodes = make_episodes()
+    few = episodes[:3].clone()
+    episodes["mask"][3] = False
+    episodes["state"][3] = float("nan")
+    batches = [few, episodes] if layout == "episode" else [as_transitions(few), as_transitions(episodes)]
+    assert_same(gradients(loss, batches[1]), gradients(loss, batches[0]))
+
+
+def test_no_mask_and_a_full_mask_are_the_same() -> None:
+    plain, masked = make_loss(double_q=True), make_loss(double_q=True)
+    masked.set_keys(mask="mask")
+    assert_same(gradients(masked, make_episodes()), gradients(plain, make_episodes()))
+
+
+@pytest.mark.parametrize("layout", ["episode", "transition"])
+def test_double_q_equals_single_q_when_target_is_online(layout: str) -> None:
+    batch = make_episodes() if layout == "episode" else as_transitions(make_episodes())
+    single, double = (make_loss(layout=layout, perturbed=False, double_q=double_q) for double_q in (False, True))
+    assert_same(gradients(double, batch), gradients(single, batch))
+    different = [make_loss(layout=layout, double_q=double_q)(batch)["loss"] for double_q in (False, True)]
+    assert different[0] != different[1]
+
+
+def test_lambda_0_is_td0_and_lambda_1_is_td1() -> None:
+    def value(name: str, **options: float) -> torch.Tensor:
+        result: torch.Tensor = make_loss().make_value_estimator(name, **options)(make_episodes())["loss"]
+        return result
+
+    torch.testing.assert_close(value("tdlambda", lmbda=0), value("td0"))
+    torch.testing.assert_close(value("tdlambda", lmbda=1), value("td1"))
+
+
+def test_gamma_0_is_the_reward() -> None:
+    loss = make_loss(diagnostics=True).make_value_estimator(gamma=0)
+    episodes = make_episodes()
+    torch.testing.assert_close(loss(episodes)["target"], episodes["next", "reward"][:, :-1].mean())
+
+
+def test_running_out_of_time_bootstraps_and_termination_does_not() -> None:
+    loss = make_loss(diagnostics=True)
+    batch = make_episodes(1, 1)
+    batch["next", "done"][:], batch["next", "terminated"][:] = True, True
+    assert loss(batch)["target"] == batch["next", "reward"][0, 0, 0]
+    batch["next", "terminated"][:] = False
+    assert loss(batch)["target"] != batch["next", "reward"][0, 0, 0]
+
+
+def test_b_episodes_equal_b_times_one_episode() -> None:
+    loss, episodes = make_loss(recurrent=True), make_episodes()
+    alone = [loss(episodes[b : b + 1].clone())["loss"] for b in range(4)]
+    torch.testing.assert_close(loss(episodes)["loss"], torch.stack(alone).mean())
+
+
+# ------------------------------------------------------------------------------------------------------------ oracle
+
+
+def test_an_update_is_pymarls_written_out() -> None:
+    loss = make_loss(recurrent=True, double_q=True)
+    loss.set_keys(mask="mask")
+    episodes = make_episodes(3, 4)
+    episodes["mask"][1, 2:] = False
+    episodes["next", "terminated"][1, 1] = episodes["next", "done"][1, 1] = True
+
+    def cells(tree: TensorDict, *path: str) -> dict[str, torch.Tensor]:
+        flat = {".".join(key): value for key, value in tree["module"].items(True, True)}
+        return {name.replace("_l0", "") if path else name: value.detach().clone() for name, value in flat.items()}
+
+    agent, mixer = cells(loss.local_value_network_params), cells(loss.mixer_network_params)
+    targets = cells(loss.target_local_value_network_params), cells(loss.target_mixer_network_params)
+    leaves = [value.requires_grad_() for value in (*agent.values(), *mixer.values())]
+    columns = {"reward": ("next", "reward"), "terminated": ("next", "terminated"), "played": "mask"}
+    batch = {name: episodes[key].squeeze(-1) for name, key in columns.items()}
+    batch |= {"observation": episodes[OBSERVATION], "state": episodes["state"]}
+    batch |= {"action": episodes["agents", "action"], "legal": episodes["agents", "action_mask"]}
+    expected, errors = pymarl_loss(agent, mixer, *targets, batch, gamma=0.99)
+
+    got = loss(episodes)["loss"]
+    torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
+    expected_errors = torch.tensor(errors, dtype=torch.float64)
+    torch.testing.assert_close(episodes["td_error"].squeeze(-1), expected_errors, rtol=1e-6, atol=1e-6)
+
+    wanted = torch.autograd.grad(expected, leaves)
+    options = {"lr": 5e-4, "alpha": 0.99, "eps": 1e-5}
+    after = rmsprop_step([leaf.detach() for leaf in leaves], wanted, clip=10, **options)
+    optimizer = torch.optim.RMSprop(loss.parameters(), **options)
+    got.backward()
+    nn.utils.clip_grad_norm_(loss.parameters(), 10)
+    optimizer.step()
+    names = [name for name, _ in itertools.chain(agent.items(), mixer.items())]
+    ours = cells(loss.local_value_network_params) | cells(loss.mixer_network_params)
+    for name, value in zip(names, after, strict=True):
+        torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-5)
+        assert not torch.equal(value, (agent | mixer)[name]), f"{name} did not move"
+
+
+# ------------------------------------------------------------------------------------------------------- the details
+
+
+@pytest.mark.parametrize("action_space", ["categorical", "one-hot"])
+def test_the_head_of_the_local_network_may_stay(action_space: str) -> None:
+    """A masked value of an illegal action is the smallest float; none reaches the mixer."""
+    bare = make_loss(layout="transition", perturbed=False)
+    keys = [("agents", "action"), VALUE, ("agents", "chosen_action_value")]
+    head = QValueModule(action_space, VALUE, ("agents", "action_mask"), keys)
+    mixer = bare.mixer_network.module
+    whole = QMixerLoss(TensorDictSequential(bare.local_value_network, head), mixer)
+    whole.has_target_update = True
+    batch = as_transitions(make_episodes())
+    batch["agents", "action_mask"][..., 2:] = False
+    batch["agents", "action"][:] = 3
+    expected = bare(batch.clone())["loss"]
+    if action_space == "one-hot":
+        batch["agents", "action"] = nn.functional.one_hot(batch["agents", "action"], A)
+    torch.testing.assert_close(whole.double()(batch)["loss"], expected)
+
+
+def test_actions_may_have_a_last_dimension_of_one_and_any_integer_type() -> None:
+    loss, episodes = make_loss(), make_episodes()
+    expected = loss(episodes)["loss"]
+    episodes["agents", "action"] = episodes["agents", "action"].int().unsqueeze(-1)
+    assert loss(episodes)["loss"] == expected
+
+
+@pytest.mark.parametrize("missing", ["done", "terminated"])
+def test_one_of_done_and_terminated_is_enough(missing: str) -> None:
+    episodes = make_episodes()
+    other = "terminated" if missing == "done" else "done"
+    episodes["next", missing] = episodes["next", other]
+    expected = make_loss().make_value_estimator("TD1")(episodes)["loss"]
+    del episodes["next", missing]
+    assert make_loss().make_value_estimator("TD1")(episodes)["loss"] == expected
+
+
+def test_half_precision_networks_are_compared_in_single_precision() -> None:
+    loss = make_loss().bfloat16()
+    batch = make_episodes().apply(lambda x: x.bfloat16() if x.is_floating_point() else x)
+    assert loss(batch)["loss"].dtype == torch.float32
+
+
+def test_keys_are_in_the_same_order_in_every_process_and_complete() -> None:
+    loss = make_loss()
+    outcome = [("next", "reward"), ("next", "done"), ("next", "terminated")]
+    assert loss.in_keys == [("agents", "action"), *outcome, OBSERVATION, "state", ("agents", "action_mask")]
+    loss.set_keys(mask="mask")
+    assert set(make_episodes().keys(True, True, is_leaf=None)) == set(loss.in_keys)
+    loss(make_episodes().select(*loss.in_keys))
+    assert loss.out_keys == ["loss"]
+    assert make_loss(diagnostics=True).out_keys == ["loss", "value", "target"]
+    assert "double_q=False, layout='episode', value_estimator=TD0Estimator(gamma=0.99))" in repr(loss)
+
+
+def test_own_keys_are_read_and_none_restores_the_default() -> None:
+    loss, episodes = make_loss(), make_episodes()
+    expected = loss(episodes)["loss"]
+    episodes.rename_key_(("next", "reward"), ("next", "team", "reward"))
+    loss.set_keys(reward=("team", "reward"))
+    assert loss(episodes)["loss"] == expected
+    loss.set_keys(reward=None)
+    assert loss.tensor_keys.reward == "reward"
+
+
+# ------------------------------------------------------------------------------------------------------------ errors
+
+
+def test_options_that_make_no_sense_are_refused_at_once() -> None:
+    net, mixer = nn.Linear(OBS, A), QMixer(S, n_agents=N)
+    for options, error, words in (
+        ({"loss_function": "huber"}, ValueError, "Unknown loss 'huber'. Choose one of .'l2', 'l1', 'smooth_l1'"),
+        ({"layout": "episodes"}, ValueError, "Unknown layout 'episodes'. Choose 'transition' or 'episode'"),
+        ({"gamma": 0.9}, TypeError, "Passing gamma / lambda parameters through the loss constructor is a deprecated"),
+        ({"priority_key": "p"}, RuntimeError, "Setting 'priority' via the constructor is deprecated"),
+        ({"action_space": "continuous"}, ValueError, "action_space was not specified/not compatible .*continuous"),
+        ({}, ValueError, "could not be retrieved from the value network. Got action_space=None"),
+    ):
+        with pytest.raises(error, match=words):
+            QMixerLoss(net, mixer, **options)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="Expected a Mixer or a TensorDictModule as mixer_network, got Linear"):
+        QMixerLoss(net, nn.Linear(1, 1), action_space="categorical")
+    with pytest.raises(ValueError, match=r"local_value_network whose parameters have shapes.*Run lazy modules"):
+        QMixerLoss(nn.LazyLinear(A), mixer, action_space="categorical")
+    head = QValueModule("one-hot", VALUE, out_keys=["a", VALUE, "c"])
+    local = TensorDictSequential(TensorDictModule(net, [OBSERVATION], [VALUE]), head)
+    with pytest.raises(ValueError, match=r"told action_space='categorical', but the QValueModule .* 'one_hot'"):
+        QMixerLoss(local, mixer, action_space="categorical")
+
+
+def test_returns_that_make_no_sense_are_refused() -> None:
+    loss = make_loss()
+    with pytest.raises(ValueError, match=r"gamma must lie in \[0, 1\], got 1.2"):
+        loss.make_value_estimator(gamma=1.2)
+    with pytest.raises(NotImplementedError, match=r"is not implemented for loss QMixerLoss. Supported value types"):
+        loss.make_value_estimator(ValueEstimators.GAE)
+    with pytest.raises(KeyError, match=r"Unknown value estimator alias 'zzz'. Known aliases"):
+        loss.make_value_estimator("zzz")
+    with pytest.raises(TypeError, match=r"Expected a member of ValueEstimators, its name or an estimator, got 3"):
+        loss.make_value_estimator(3)
+    assert loss.value_type is ValueEstimators.TD0
+
+
+def test_batches_that_make_no_sense_are_refused() -> None:
+    def refused(error: type[Exception], words: str, layout: str = "episode", **entries: Any) -> None:
+        batch = make_episodes() if layout == "episode" else as_transitions(make_episodes())
+        for name, entry in entries.items():
+            key = tuple(name.split("__")) if "__" in name else name
+            batch = batch.set(key, entry(batch[key])) if entry else batch.exclude(key)
+        loss = make_loss(layout=layout)
+        loss.set_keys(mask="mask")
+        with pytest.raises(error, match=words):
+            loss(batch)
+
+    refused(
+        RuntimeError,
+        r"must share a unique shape. Expected .* \(4, 7, 1\), got \(4, 7\)",
+        next__reward=lambda r: r[..., 0],
+    )
+    refused(RuntimeError, "A reward for each agent must be summed", next__reward=lambda r: r.expand(-1, -1, 3))
+    refused(RuntimeError, r"got \(4, 7\)", next__done=lambda d: d[..., 0])
+    refused(KeyError, r"expected the key .*'next.*'reward.*, found .* set_keys", next__reward=None)
+    refused(KeyError, r"expected the key .*'next.*'done", next__done=None, next__terminated=None)
+    refused(KeyError, r"expected the key .*'agents.*'action", agents__action=None)
+    refused(KeyError, "expected the key .*next.*, found", "transition", next=None)
+    refused(KeyError, "expected the key .*mask.*, found", mask=None)
+    refused(ValueError, r"Expected a mask of shape \(4, 7, 1\), got \(4, 7, 2\)", mask=lambda m: m.expand(-1, -1, 2))
+    refused(
+        ValueError, "One-hot actions need action_space='one_hot'", agents__action=lambda a: nn.functional.one_hot(a, A)
+    )
+    refused(ValueError, r"none at index \[0, 0, 0\]", agents__action_mask=torch.zeros_like)
+    refused(ValueError, "state with the leading shape", state=lambda s: s.unsqueeze(2).expand(-1, -1, 3, -1))
+
+
+def test_networks_that_write_elsewhere_are_named_by_the_key_that_is_missing() -> None:
+    for name, key in (("global_value", "joint"), ("action_value", ("agents", "joint"))):
+        loss = make_loss()
+        loss.set_keys(**{name: key})
+        with pytest.raises(KeyError, match=r'key "joint" not found in TensorDict'):
+            loss(make_episodes())
+
+
+def test_a_batch_without_time_is_refused_as_episodes_and_for_long_returns() -> None:
+    with pytest.raises(
+        ValueError, match=r"expected a tensordict of batch \[B, T\+1\] with T >= 1, got \[7\]. .*'transition'"
+    ):
+        make_loss()(make_episodes()[0])
+    with pytest.raises(ValueError, match=r"got \[4, 1\]"):
+        make_loss()(make_episodes()[:, :1])
+    step = as_transitions(make_episodes())[0, 0]
+    assert make_loss(layout="transition")(step)["loss"].shape == ()
+    with pytest.raises(ValueError, match=r"TD1Estimator expected a batch with a time dimension .* or use TD0"):
+        make_loss(layout="transition").make_value_estimator("TD1")(step)
