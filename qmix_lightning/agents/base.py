@@ -1,0 +1,55 @@
+"""What every agent network has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from qmix_lightning.spec import TaskSpec
+
+
+class AbstractAgent(nn.Module, ABC):
+    """Maps what each agent saw to the value of each of its actions; all agents share the parameters.
+
+    Args:
+        spec: The task's sizes.
+
+    Attributes:
+        memory_size: Length H of the memory that is carried from step to step; 0 for an agent that remembers nothing.
+    """
+
+    memory_size: int
+
+    def __init__(self, spec: TaskSpec) -> None:
+        super().__init__()
+        self.n_agents, self.n_actions = spec.n_agents, spec.n_actions
+
+    def initial_memory(self, battles: int) -> Tensor:
+        """Memory at the start of an episode: zeros ``[B, N, H]`` on the parameters' device and in their dtype."""
+        return next(self.parameters()).new_zeros(battles, self.n_agents, self.memory_size)
+
+    @abstractmethod
+    def step(self, observation: Tensor, last_action: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Value one step.
+
+        Args:
+            observation: ``[B, N, O]``.
+            last_action: ``[B, N]`` int64, ``NO_ACTION`` at the first step.
+            memory: ``[B, N, H]``.
+
+        Returns:
+            Action values ``[B, N, A]`` and the new memory ``[B, N, H]``.
+        """
+
+    @abstractmethod
+    def forward(self, observation: Tensor, last_action: Tensor) -> Tensor:
+        """Value whole episodes from their first step, with the initial memory.
+
+        Args:
+            observation: ``[B, T, N, O]``.
+            last_action: ``[B, T, N]`` int64, ``NO_ACTION`` at the first step.
+
+        Returns:
+            Action values ``[B, T, N, A]``, equal to those of :meth:`step` applied T times.
+        """

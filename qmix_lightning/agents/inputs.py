@@ -1,0 +1,79 @@
+"""What an agent knows beside its observation: what it did last, and which agent it is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
+
+from qmix_lightning.spec import NO_ACTION, TaskSpec
+
+
+def previous_action(action: Tensor) -> Tensor:
+    """Shift the actions of whole episodes one step later: ``u_{t-1}``, which is ``NO_ACTION`` at the first step.
+
+    Args:
+        action: ``[B, T, N]`` int64, from the first step of each episode.
+
+    Returns:
+        ``[B, T, N]`` int64, what each agent did one step before.
+
+    Example:
+        >>> previous_action(torch.tensor([[[4], [5], [6]]]))[0, :, 0]
+        tensor([-1,  4,  5])
+    """
+    return F.pad(action[:, :-1], (0, 0, 1, 0), value=NO_ACTION)
+
+
+class AgentInput(nn.Module):
+    """First layer of an agent: ``W [o, onehot(u), onehot(i)] + b`` for observation o, last action u and agent i.
+
+    A matrix times a one-hot is a column of the matrix, so no one-hot is ever built: the columns of action and agent and
+    the bias are added up once into a table with a row for each pair (i, u), of which each agent takes one. The one-hot
+    of ``NO_ACTION`` is zero. Measured against the concatenation on one core, this takes 2/3 of the time forward, and
+    forward and backward as long at 3 agents with O = 30, or 3/4 of it at 8 agents with O = 80.
+
+    Args:
+        spec: The task's sizes.
+        hidden_size: Length H of what comes out.
+        last_action: Whether the agent is told what it did one step before.
+        agent_id: Whether the agent is told which one it is.
+
+    Example:
+        >>> spec = TaskSpec("battle/3m", n_agents=3, n_actions=9, observation_size=30, state_size=48, episode_limit=60)
+        >>> layer = AgentInput(spec, 64)
+        >>> layer(torch.zeros(2, 3, 30), torch.full((2, 3), NO_ACTION)).shape
+        torch.Size([2, 3, 64])
+
+    Source:
+        The input of PyMARL's agents (Samvelyan et al., 2019; ``basic_controller.py``), with the columns of
+        ``linear.weight`` in its order: observation, last action, agent.
+    """
+
+    first_row: Tensor
+
+    def __init__(self, spec: TaskSpec, hidden_size: int, *, last_action: bool = True, agent_id: bool = True) -> None:
+        super().__init__()
+        self.last_action, self.agent_id = last_action, agent_id
+        self.sizes = [spec.observation_size, spec.n_actions * last_action, spec.n_agents * agent_id]
+        self.linear = nn.Linear(sum(self.sizes), hidden_size)
+        first_row = torch.arange(spec.n_agents) * agent_id * (self.sizes[1] + 1)
+        self.register_buffer("first_row", first_row, persistent=False)
+
+    def forward(self, observation: Tensor, last_action: Tensor) -> Tensor:
+        """Combine what the agents see and know.
+
+        Args:
+            observation: ``[..., N, O]``.
+            last_action: ``[..., N]`` int64 in ``NO_ACTION, 0, ..., A - 1``.
+
+        Returns:
+            ``[..., N, H]``.
+        """
+        of_observation, of_action, of_agent = torch.split_with_sizes(self.linear.weight.t(), self.sizes)
+        rows = F.pad(of_action, (0, 0, 1, 0)) + self.linear.bias
+        table = (of_agent[:, None] + rows).flatten(0, 1) if self.agent_id else rows
+        row = self.first_row + (last_action - NO_ACTION) if self.last_action else self.first_row.expand_as(last_action)
+        known = F.embedding(row, table)
+        # addmm instead of a sum: one pass less over the largest tensor.
+        return torch.addmm(known.flatten(0, -2), observation.flatten(0, -2), of_observation).view(known.shape)

@@ -1,0 +1,138 @@
+"""What every agent must do, measured over all members of the family."""
+
+import inspect
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torch.func import functional_call
+
+from qmix_lightning import agents
+from qmix_lightning.agents.base import AbstractAgent
+from qmix_lightning.agents.inputs import previous_action
+from qmix_lightning.spec import NO_ACTION, TaskSpec
+
+SPEC = TaskSpec("fake", n_agents=3, n_actions=5, observation_size=4, state_size=2, episode_limit=6)
+MEMBERS = [member for name in agents.__all__ if not inspect.isabstract(member := getattr(agents, name))]
+OPTIONS = [{}, {"last_action": False}, {"agent_id": False}, {"hidden_size": 11}]
+
+
+@pytest.fixture(params=MEMBERS, ids=lambda member: member.__name__)
+def member(request):
+    torch.manual_seed(0)
+    return request.param
+
+
+def episode(battles=2, steps=6):
+    generator = torch.Generator().manual_seed(1)
+    action = torch.randint(0, 5, (battles, steps, 3), generator=generator)
+    observation = torch.randn(battles, steps, 3, 4, generator=generator, dtype=torch.float64)
+    return observation, previous_action(action)
+
+
+def test_the_family_is_complete(member):
+    assert issubclass(member, AbstractAgent)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_an_episode_at_once_equals_the_episode_step_by_step(member, options):
+    agent = member(SPEC, **options).double()
+    observation, last_action = episode()
+    memory, values = agent.initial_memory(2), []
+    for t in range(6):
+        value, memory = agent.step(observation[:, t], last_action[:, t], memory)
+        assert memory.shape == (2, 3, agent.memory_size)
+        values.append(value)
+    torch.testing.assert_close(agent(observation, last_action), torch.stack(values, 1))
+
+
+def test_values_have_an_entry_for_each_action(member):
+    assert member(SPEC).double()(*episode()).shape == (2, 6, 3, 5)
+
+
+def test_agents_share_parameters_so_that_exchanging_them_exchanges_their_values(member):
+    agent = member(SPEC, agent_id=False).double()
+    observation, last_action = episode()
+    order = torch.tensor([2, 0, 1])
+    values = agent(observation, last_action)
+    torch.testing.assert_close(agent(observation[:, :, order], last_action[:, :, order]), values[:, :, order])
+
+
+def test_the_identity_of_an_agent_tells_it_from_another_that_sees_the_same(member):
+    values = member(SPEC).double()(torch.zeros(1, 1, 3, 4).double(), torch.full((1, 1, 3), NO_ACTION))
+    assert not torch.allclose(values[:, :, 0], values[:, :, 1])
+
+
+def test_the_last_action_matters_only_where_it_is_told(member):
+    observation, last_action = episode()
+    other = torch.full_like(last_action, NO_ACTION)
+    told, not_told = member(SPEC).double(), member(SPEC, last_action=False).double()
+    assert not torch.allclose(told(observation, last_action), told(observation, other))
+    assert torch.equal(not_told(observation, last_action), not_told(observation, other))
+
+
+def test_nothing_leaks_between_battles_agents_or_from_the_future(member):
+    agent = member(SPEC).double()
+    observation, last_action = episode()
+    values = agent(observation, last_action)
+    changed = observation.clone()
+    changed[1, 3, 2] += 1
+    difference = (agent(changed, last_action) != values).any(-1)
+    assert difference[1, 3, 2]
+    difference[1, 3:, 2] = False
+    assert not difference.any()
+
+
+def test_nothing_leaks_between_episodes(member):
+    agent = member(SPEC).double()
+    observation, last_action = episode()
+    first = agent(observation, last_action)
+    agent(-observation, last_action)
+    agent.step(observation[:, 0], last_action[:, 0], agent.initial_memory(2))
+    assert torch.equal(agent(observation, last_action), first)
+    assert torch.equal(agent.initial_memory(2), torch.zeros(2, 3, agent.memory_size))
+
+
+def test_a_step_leaves_the_memory_it_was_given(member):
+    agent = member(SPEC).double()
+    observation, last_action = episode()
+    memory = agent.initial_memory(2)
+    agent.step(observation[:, 0], last_action[:, 0], memory)
+    assert torch.equal(memory, agent.initial_memory(2))
+
+
+def test_gradients_reach_every_parameter(member):
+    agent = member(SPEC).double()
+    agent(*episode()).square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in agent.parameters())
+
+
+@pytest.mark.parametrize("how", ["functional_call", "to_module"])
+def test_values_are_those_of_the_parameters_swapped_in(member, how):
+    # Recurrent layers cache their weights: a target network must not silently use the online one's.
+    agent, target = member(SPEC).double(), member(SPEC).double()
+    observation, last_action = episode()
+    before = agent(observation, last_action)
+    if how == "functional_call":
+        swapped = functional_call(agent, dict(target.named_parameters()), (observation, last_action))
+    else:
+        with TensorDict.from_module(target).to_module(agent):
+            swapped = agent(observation, last_action)
+    torch.testing.assert_close(swapped, target(observation, last_action))
+    assert torch.equal(agent(observation, last_action), before)
+
+
+def test_it_steps_and_learns_in_mixed_precision(member):
+    agent = member(SPEC)
+    observation, last_action = episode()
+    memory = agent.initial_memory(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        for t in range(2):
+            value, memory = agent.step(observation[:, t].float(), last_action[:, t], memory)
+        whole = agent(observation.float(), last_action)
+    torch.testing.assert_close(value.float(), whole[:, 1].float(), atol=0.02, rtol=0.1)
+    whole.float().sum().backward()
+
+
+def test_memory_follows_the_parameters(member):
+    assert member(SPEC).to(torch.bfloat16).initial_memory(2).dtype == torch.bfloat16

@@ -1,0 +1,30 @@
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from qmix_lightning.agents.gru import GRUAgent
+from qmix_lightning.agents.inputs import previous_action
+from qmix_lightning.spec import TaskSpec
+
+SPEC = TaskSpec("fake", n_agents=3, n_actions=5, observation_size=4, state_size=2, episode_limit=6)
+
+
+def test_values_equal_pymarls_network_which_loops_over_a_gru_cell():
+    torch.manual_seed(0)
+    agent = GRUAgent(SPEC, hidden_size=8)
+    fc1, rnn, fc2 = nn.Linear(4 + 5 + 3, 8), nn.GRUCell(8, 8), nn.Linear(8, 5)
+    fc1.load_state_dict(agent.input.linear.state_dict())
+    rnn.load_state_dict({name.removesuffix("_l0"): weight for name, weight in agent.gru.state_dict().items()})
+    fc2.load_state_dict(agent.head.state_dict())
+    observation, action = torch.randn(2, 6, 3, 4), torch.randint(0, 5, (2, 6, 3))
+    hidden, expected = torch.zeros(6, 8), []
+    for t in range(6):
+        last = F.one_hot(action[:, t - 1], 5).float() if t else torch.zeros(2, 3, 5)
+        inputs = torch.cat([observation[:, t], last, torch.eye(3).expand(2, 3, 3)], -1).view(6, -1)
+        hidden = rnn(F.relu(fc1(inputs)), hidden)
+        expected.append(fc2(hidden).view(2, 3, 5))
+    torch.testing.assert_close(agent(observation, previous_action(action)), torch.stack(expected, 1))
+
+
+def test_the_memory_has_the_hidden_size():
+    assert GRUAgent(SPEC, hidden_size=8).initial_memory(2).shape == (2, 3, 8)
