@@ -1,0 +1,168 @@
+"""Whether an environment keeps the contract of :class:`qmix_lightning.envs.base.AbstractEnvironment`."""
+
+from __future__ import annotations
+
+import torch
+from tensordict import TensorDict
+from torch import Generator, Tensor
+
+from qmix_lightning.envs.base import AbstractEnvironment
+from qmix_lightning.spec import ACTION_MASK, OBSERVATION, STATE, TaskSpec
+
+Layout = dict[str | tuple[str, ...], tuple[tuple[int, ...], tuple[torch.dtype, ...]]]
+
+
+def check_env(env: AbstractEnvironment, *, steps: int = 200, seed: int = 0, deterministic: bool = True) -> None:
+    """Play random legal actions and test every clause of the environments' contract.
+
+    Args:
+        env: The environment, which is seeded, restarted and left in the middle of an episode, not closed.
+        steps: Number of steps played; more than ``spec.episode_limit`` tests the limit too.
+        seed: Of the environment and of the actions.
+        deterministic: Whether the same seed must play the same episodes.
+
+    Raises:
+        AssertionError: If a clause is broken, saying which, what was expected and what came.
+
+    Example:
+        >>> from qmix_lightning.envs.matrix import TwoStepGame
+        >>> check_env(TwoStepGame(num_envs=3))
+    """
+    _check_declarations(env)
+    played = _play(env, steps, seed)
+    if deterministic:
+        for number, (first, second) in enumerate(zip(played, _play(env, steps, seed), strict=True)):
+            for key in first.keys(True, True):
+                same = torch.equal(first[key], second[key])
+                _expect(
+                    same, "same seed, same episodes", f"equal {key!r} in call {number} of two runs", "different ones"
+                )
+    _check_refusals(env)
+
+
+def _expect(kept: bool, clause: str, expected: object, came: object) -> None:
+    if not kept:
+        raise AssertionError(f"Broken contract ({clause}): expected {expected}, got {came}.")
+
+
+def _check_declarations(env: AbstractEnvironment) -> None:
+    spec, num_envs, keys = (getattr(env, name, None) for name in ("spec", "num_envs", "info_keys"))
+    _expect(isinstance(spec, TaskSpec), "spec", "a TaskSpec", repr(spec))
+    _expect(isinstance(num_envs, int) and num_envs >= 1, "num_envs", "an integer of at least 1", repr(num_envs))
+    strings = isinstance(keys, tuple) and all(isinstance(key, str) for key in keys)
+    _expect(strings, "info_keys", "a tuple of names", repr(keys))
+
+
+def _play(env: AbstractEnvironment, steps: int, seed: int) -> list[TensorDict]:
+    """Play, check each call, and return copies of all that came back."""
+    generator = Generator().manual_seed(seed)
+    env.seed(seed)
+    view = env.reset()
+    _check_view(env, view, "reset()")
+    played = [view.clone()]
+    length = torch.zeros(env.num_envs, dtype=torch.int64)
+    for _ in range(steps):
+        outcome = env.step(_random_legal(played[-1][ACTION_MASK], generator))
+        _check_view(env, outcome, "step()")
+        _check_outcome(env, outcome)
+        length += 1
+        done = outcome["done"].flatten().cpu().clone()
+        late = (length >= env.spec.episode_limit) & ~done
+        _expect(
+            not late.any(), "limit", f"done after {env.spec.episode_limit} steps", f"episode {_first(late)} going on"
+        )
+        # One more restarts in mid-episode; often none does, which must change nothing either.
+        chosen = torch.rand(env.num_envs, generator=generator) < 1 / (2 * env.num_envs)
+        which = done | chosen
+        played.append(outcome.clone())
+        played.append(_reset_some(env, played[-1], which))
+        length[which] = 0
+    return played
+
+
+def _reset_some(env: AbstractEnvironment, before: TensorDict, which: Tensor) -> TensorDict:
+    after = env.reset(which.to(before[STATE].device)).clone()
+    _check_view(env, after, "reset(which)")
+    for key in (OBSERVATION, ACTION_MASK, STATE):
+        changed = (before[key] != after[key]).flatten(1).any(1).cpu() & ~which
+        _expect(
+            not changed.any(),
+            "reset(which) leaves the others as they are",
+            f"the same {key!r} as before in episode {_first(changed)}",
+            "another one",
+        )
+    return after
+
+
+def _check_view(env: AbstractEnvironment, view: TensorDict, call: str) -> None:
+    spec, batch = env.spec, env.num_envs
+    _expect(tuple(view.batch_size) == (batch,), f"batch size of {call}", [batch], list(view.batch_size))
+    layout: Layout = {
+        OBSERVATION: ((spec.n_agents, spec.observation_size), (torch.float32,)),
+        ACTION_MASK: ((spec.n_agents, spec.n_actions), (torch.bool,)),
+        STATE: ((spec.state_size,), (torch.float32,)),
+    }
+    _check_entries(view, layout, batch, call)
+    stuck = ~view[ACTION_MASK].any(-1)
+    _expect(not stuck.any(), f"legal actions of {call}", "at least one for each agent", f"none for {_where(stuck)}")
+
+
+def _check_outcome(env: AbstractEnvironment, outcome: TensorDict) -> None:
+    flag = ((1,), (torch.bool,))
+    layout: Layout = {"reward": ((1,), (torch.float32,)), "done": flag, "terminated": flag}
+    layout |= {("info", name): ((1,), (torch.float32, torch.bool)) for name in env.info_keys}
+    _check_entries(outcome, layout, env.num_envs, "step()")
+    info = outcome.get("info", None)
+    came = () if info is None else tuple(info.keys())
+    _expect(set(came) == set(env.info_keys), "info_keys", sorted(env.info_keys), sorted(came))
+    undone = (outcome["terminated"] & ~outcome["done"]).flatten()
+    _expect(
+        not undone.any(),
+        "terminated",
+        "done wherever terminated",
+        f"terminated but not done in episode {_first(undone)}",
+    )
+
+
+def _check_entries(entries: TensorDict, layout: Layout, batch: int, call: str) -> None:
+    for key, (shape, dtypes) in layout.items():
+        entry = entries.get(key, None)
+        clause = f"{key!r} of {call}"
+        _expect(isinstance(entry, Tensor), clause, "a tensor", "none")
+        _expect(tuple(entry.shape) == (batch, *shape), clause, f"shape {[batch, *shape]}", list(entry.shape))
+        _expect(entry.dtype in dtypes, clause, " or ".join(map(str, dtypes)), entry.dtype)
+        _expect(bool(entry.isfinite().all()), clause, "finite numbers", "infinity or no number")
+        _expect(not entry.requires_grad, clause, "no gradient", "a tensor that requires one")
+
+
+def _check_refusals(env: AbstractEnvironment) -> None:
+    mask = env.reset()[ACTION_MASK].clone()
+    legal = mask.to(torch.uint8).argmax(-1)
+    last = (env.num_envs - 1, env.spec.n_agents - 1)
+    illegal = [(*last, -1), (*last, env.spec.n_actions), *(~mask).nonzero()[:1].tolist()]
+    for episode, agent, wrong in illegal:
+        action = legal.clone()
+        action[episode, agent] = wrong
+        named = f"a ValueError that names episode {episode}, agent {agent} and action {wrong}"
+        try:
+            env.step(action)
+        except ValueError as error:
+            told = all(str(number) in str(error) for number in (episode, agent, wrong))
+            _expect(told, "illegal action", named, repr(str(error)))
+        else:
+            _expect(False, "illegal action", named, "no error")
+    env.reset()
+
+
+def _random_legal(mask: Tensor, generator: Generator) -> Tensor:
+    keys = torch.rand(mask.shape, generator=generator).to(mask.device)
+    return keys.masked_fill(~mask, -1.0).argmax(-1)
+
+
+def _first(flags: Tensor) -> int:
+    return int(flags.to(torch.uint8).argmax())
+
+
+def _where(flags: Tensor) -> str:
+    episode, agent = flags.nonzero()[0].tolist() if flags.any() else (0, 0)
+    return f"agent {agent} of episode {episode}"

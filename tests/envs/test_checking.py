@@ -1,0 +1,145 @@
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from qmix_lightning.envs.checking import check_env
+from qmix_lightning.spec import ACTION_MASK, OBSERVATION, STATE
+from tests.fakes import CountingEnv, TamperedEnv
+
+
+def put(key, change):
+    def tamper(entries):
+        return entries.set(key, change(entries[key]))
+
+    return tamper
+
+
+def broken_for(env, **declared):
+    for name, value in declared.items():
+        setattr(env, name, value)
+    return env
+
+
+def going_on(outcome):
+    outcome["done"].zero_()
+    outcome["terminated"].zero_()
+    return outcome
+
+
+def drifting_seed():
+    calls = iter(range(9))
+    return lambda seed: seed + next(calls)
+
+
+def counted():
+    return CountingEnv(num_envs=4, limit=5)
+
+
+def test_a_faithful_environment_passes():
+    check_env(counted())
+    check_env(TamperedEnv(counted()))
+    check_env(CountingEnv(num_envs=1, n_agents=1, n_actions=2, limit=1))
+
+
+SECOND_ONLY = torch.tensor([False, True, False, False])
+BROKEN = {
+    "spec": (lambda: broken_for(counted(), spec=None), "(spec): expected a TaskSpec, got None"),
+    "num_envs": (lambda: broken_for(counted(), num_envs=0), "(num_envs): expected an integer of at least 1, got 0"),
+    "info_keys": (lambda: broken_for(counted(), info_keys="won"), "(info_keys): expected a tuple of names, got 'won'"),
+    "undeclared info": (
+        lambda: broken_for(counted(), info_keys=("battle_won",)),
+        "(info_keys): expected ['battle_won'], got ['battle_won', 'dead_allies']",
+    ),
+    "missing info": (
+        lambda: broken_for(counted(), info_keys=("battle_won", "dead_allies", "crashed")),
+        "(('info', 'crashed') of step()): expected a tensor, got none",
+    ),
+    "missing entry": (
+        lambda: TamperedEnv(counted(), viewed=lambda view: view.exclude(STATE)),
+        "('state' of reset()): expected a tensor, got none",
+    ),
+    "observation size": (
+        lambda: broken_for(counted(), spec=replace(counted().spec, observation_size=4)),
+        "(('agents', 'observation') of reset()): expected shape [4, 3, 4], got [4, 3, 3]",
+    ),
+    "mask dtype": (
+        lambda: TamperedEnv(counted(), viewed=put(ACTION_MASK, lambda mask: mask.float())),
+        "(('agents', 'action_mask') of reset()): expected torch.bool, got torch.float32",
+    ),
+    "no legal action": (
+        lambda: TamperedEnv(counted(), viewed=put(ACTION_MASK, lambda mask: mask & ~SECOND_ONLY[:, None, None])),
+        "(legal actions of reset()): expected at least one for each agent, got none for agent 0 of episode 1",
+    ),
+    "gradient": (
+        lambda: TamperedEnv(counted(), viewed=put(STATE, lambda state: state.requires_grad_())),
+        "('state' of reset()): expected no gradient",
+    ),
+    "reward shape": (
+        lambda: TamperedEnv(counted(), stepped=put("reward", lambda reward: reward[:, 0])),
+        "('reward' of step()): expected shape [4, 1], got [4]",
+    ),
+    "reward not finite": (
+        lambda: TamperedEnv(counted(), stepped=put("reward", lambda reward: reward / 0)),
+        "('reward' of step()): expected finite numbers, got infinity or no number",
+    ),
+    "terminated, not done": (
+        lambda: TamperedEnv(counted(), stepped=put("terminated", lambda terminated: terminated | SECOND_ONLY[:, None])),
+        "(terminated): expected done wherever terminated, got terminated but not done in episode 1",
+    ),
+    "no limit": (
+        lambda: TamperedEnv(counted(), stepped=going_on),
+        "(limit): expected done after 5 steps, got episode 0 going on",
+    ),
+    "reset of all": (
+        lambda: TamperedEnv(counted(), which=lambda which: None),
+        "(reset(which) leaves the others as they are): expected the same ('agents', 'observation') as before",
+    ),
+    "seed": (
+        lambda: TamperedEnv(counted(), seed=drifting_seed()),
+        "(same seed, same episodes): expected equal",
+    ),
+    "illegal action": (
+        lambda: TamperedEnv(counted(), act=lambda action: action.new_zeros(action.shape)),
+        "(illegal action): expected a ValueError that names episode 3, agent 2 and action -1, got no error",
+    ),
+}
+
+
+@pytest.mark.parametrize("clause", BROKEN)
+def test_a_broken_clause_is_named(clause):
+    make, words = BROKEN[clause]
+    with pytest.raises(AssertionError, match=re.escape(words)):
+        check_env(make())
+
+
+def test_an_error_must_say_whose_action_was_illegal():
+    class Mute(TamperedEnv):
+        def step(self, action):
+            try:
+                return super().step(action)
+            except ValueError:
+                raise ValueError("no") from None
+
+    with pytest.raises(AssertionError, match=re.escape("names episode 3, agent 2 and action -1, got 'no'")):
+        check_env(Mute(counted()))
+
+
+def test_an_action_that_is_only_masked_must_be_refused_too():
+    lenient = TamperedEnv(counted(), act=lambda action: action.where((action < 0) | (action > 3), 0))
+    with pytest.raises(AssertionError, match="names episode 0, agent 0 and action 1, got no error"):
+        check_env(lenient)
+
+
+def test_an_environment_may_say_that_it_is_not_deterministic():
+    check_env(TamperedEnv(counted(), seed=drifting_seed()), deterministic=False)
+
+
+def test_a_view_overwritten_by_the_next_call_is_allowed():
+    env = counted()
+    first = env.reset()
+    before = first[OBSERVATION].clone()
+    env.step(first[ACTION_MASK].int().argmax(-1))
+    assert not torch.equal(first[OBSERVATION], before)
+    check_env(env)

@@ -1,0 +1,140 @@
+import io
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from qmix_lightning.replay.storage import EpisodeStorage
+from qmix_lightning.spec import ACTION, MASK, OBSERVATION, STATE
+
+
+def episodes(*numbers, limit=5, n_agents=3):
+    """Episode e lasts 1 + e mod limit steps; its state is [e, step] on real steps, and -1 beyond."""
+    number = torch.tensor(numbers)[:, None].expand(-1, limit + 1)
+    step = torch.arange(limit + 1).expand(len(numbers), -1)
+    mask = step < 1 + number % limit
+    state = torch.stack([number, step], -1).float().masked_fill(~mask[..., None], -1.0)
+    return TensorDict(
+        {
+            STATE: state,
+            OBSERVATION: state[:, :, None].expand(-1, -1, n_agents, -1),
+            ACTION: number[..., None].expand(-1, -1, n_agents).clone(),
+            MASK: mask[..., None],
+        },
+        [len(numbers), limit + 1],
+    )
+
+
+def numbers(read):
+    return read[STATE][:, 0, 0].int().tolist()
+
+
+def test_what_is_read_is_what_was_stored():
+    storage = EpisodeStorage(8)
+    storage.extend(episodes(4, 1, 9))
+    assert (storage.read(torch.tensor([2, 0, 1])) == episodes(9, 4, 1)).all()
+
+
+def test_reading_cuts_behind_the_step_after_the_last_and_is_contiguous():
+    storage = EpisodeStorage(8)
+    storage.extend(episodes(0, 1, 2, 3))
+    batch = storage.read(torch.tensor([0, 2]))
+    assert batch.batch_size == (2, 4)
+    assert all(entry.is_contiguous() and entry.shape[:2] == (2, 4) for entry in batch.values(True, True))
+    assert (batch == episodes(0, 2)[:, :4]).all()
+
+
+def test_a_batch_is_a_copy():
+    storage = EpisodeStorage(8)
+    storage.extend(episodes(0, 1))
+    storage.read(torch.tensor([0]))[STATE].zero_().sub_(7)
+    assert (storage.read(torch.tensor([0, 1])) == episodes(0, 1)[:, :3]).all()
+
+
+def test_the_newest_overwrites_the_oldest():
+    storage = EpisodeStorage(4)
+    for first in range(0, 9, 3):
+        storage.extend(episodes(first, first + 1, first + 2))
+    assert len(storage) == 4
+    assert sorted(numbers(storage.read(torch.arange(4)))) == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("before", [(), (100,), (100, 101, 102)])
+def test_of_more_episodes_than_fit_the_last_stay(before):
+    storage = EpisodeStorage(4)
+    if before:
+        storage.extend(episodes(*before))
+    storage.extend(episodes(*range(9)))
+    assert sorted(numbers(storage.read(torch.arange(4)))) == [5, 6, 7, 8]
+    storage.extend(episodes(9))
+    assert sorted(numbers(storage.read(torch.arange(4)))) == [6, 7, 8, 9]
+
+
+def test_the_lengths_are_those_of_the_episodes_that_overwrote():
+    storage = EpisodeStorage(1)
+    for number in (4, 0, 2):
+        storage.extend(episodes(number))
+        assert storage.read(torch.tensor([0])).batch_size == (1, number + 2)
+
+
+@pytest.mark.parametrize("count", [0, 3, 9])
+def test_a_saved_storage_goes_on_as_it_would_have(count):
+    storage, restored = EpisodeStorage(4), EpisodeStorage(4)
+    for number in range(count):
+        storage.extend(episodes(number))
+    file = io.BytesIO()
+    torch.save(storage.state_dict(), file)
+    file.seek(0)
+    restored.load_state_dict(torch.load(file, weights_only=True))
+    assert len(restored) == len(storage)
+    for each in (storage, restored):
+        each.extend(episodes(20, 21))
+    index = torch.arange(len(storage))
+    assert (restored.read(index) == storage.read(index)).all()
+
+
+def test_a_saved_storage_takes_no_more_room_than_its_episodes():
+    storage, file = EpisodeStorage(100_000), io.BytesIO()
+    storage.extend(episodes(1))
+    torch.save(storage.state_dict(), file)
+    assert len(file.getvalue()) < 10_000
+
+
+def test_loading_replaces_what_was_there():
+    empty, storage = EpisodeStorage(4), EpisodeStorage(4)
+    storage.extend(episodes(1))
+    storage.load_state_dict(empty.state_dict())
+    assert len(storage) == 0
+
+
+def test_another_capacity_than_the_saved_one_is_refused():
+    storage = EpisodeStorage(4)
+    storage.extend(episodes(*range(9)))
+    with pytest.raises(ValueError, match="storage of capacity 8, got one with 4 of 9 episodes kept"):
+        EpisodeStorage(8).load_state_dict(storage.state_dict())
+
+
+def test_episodes_of_another_task_are_refused_by_entry_and_shape():
+    storage = EpisodeStorage(8)
+    storage.extend(episodes(0))
+    with pytest.raises(
+        ValueError, match=r"\('agents', 'observation'\) \[6, 3, 2\] float32 as stored before, got \[6, 2,"
+    ):
+        storage.extend(episodes(1, n_agents=2))
+    with pytest.raises(ValueError, match=r"\[6, 2\] float32 as stored before, got \[8, 2\] float32"):
+        storage.extend(episodes(1, limit=7))
+    with pytest.raises(ValueError, match=r"'state' \[6, 2\] float32 as stored before, got absent"):
+        storage.extend(episodes(1).exclude(STATE))
+    with pytest.raises(ValueError, match=r"'state' \[6, 2\] float32 as stored before, got \[6, 2\] float64"):
+        storage.extend(episodes(1).set(STATE, episodes(1)[STATE].double()))
+    assert len(storage) == 1
+
+
+def test_no_capacity_is_refused():
+    with pytest.raises(ValueError, match="capacity >= 1, got 0"):
+        EpisodeStorage(0)
+
+
+def test_reading_from_nothing_is_refused():
+    with pytest.raises(RuntimeError, match="holds no episode yet"):
+        EpisodeStorage(4).read(torch.tensor([0]))

@@ -1,0 +1,121 @@
+import pytest
+import torch
+
+from qmix_lightning.rollout.episodes import EpisodeRecorder
+from qmix_lightning.spec import ACTION, ACTION_MASK, DONE, INFO, MASK, OBSERVATION, REWARD, STATE, TERMINATED
+from tests.fakes import CountingEnv
+
+
+def first_legal(view):
+    return view[ACTION_MASK].int().argmax(-1)
+
+
+def play(env, steps):
+    """Record with a plain loop of the documented calls; returns the episodes in the order in which they ended."""
+    recorder, view, rows = EpisodeRecorder(env.spec, env.num_envs), env.reset(), []
+    recorder.begin(view)
+    for _ in range(steps):
+        action = first_legal(view) + 0
+        view = env.step(action)
+        if (ended := recorder.record(action, view)) is not None:
+            which, episodes = ended
+            rows.extend(episodes.unbind(0))
+            view = env.reset(torch.zeros(env.num_envs, dtype=torch.bool).index_fill(0, which, True))
+            recorder.begin(view, which)
+    return rows
+
+
+def lookup(env, battle, episode):
+    return int(env.length(torch.tensor(battle), torch.tensor(episode)))
+
+
+def test_an_episode_holds_every_step_of_its_battle_once():
+    env = CountingEnv(num_envs=4, limit=5)
+    for row in play(env, 40):
+        battle, episode = row[STATE][0, :2].tolist()
+        length = lookup(env, battle, episode)
+        steps = torch.arange(length + 1.0)
+        assert torch.equal(row[STATE][: length + 1, 2], steps)
+        assert (row[STATE][: length + 1, :2] == torch.tensor([battle, episode])).all()
+        assert (row[OBSERVATION][: length + 1, :, 0] == episode).all()
+        assert torch.equal(row[OBSERVATION][: length + 1, :, 1], steps[:, None].expand(-1, 3))
+        assert torch.equal(row[OBSERVATION][0, :, 2], torch.arange(3.0))
+        assert torch.equal(row[REWARD][:length, 0], steps[:-1])
+        assert torch.equal(row[MASK][:, 0], torch.arange(6) < length)
+
+
+def test_every_episode_of_every_battle_is_handed_out_once():
+    env = CountingEnv(num_envs=4, limit=5)
+    seen = sorted(tuple(row[STATE][0, :2].int().tolist()) for row in play(env, 60))
+    expected = []
+    for battle in range(4):
+        episode = steps = 0
+        while (steps := steps + lookup(env, battle, episode)) <= 60:
+            expected.append((battle, episode))
+            episode += 1
+    assert seen == expected
+
+
+def test_the_actions_recorded_are_those_that_were_legal_then():
+    for row in play(CountingEnv(num_envs=4, limit=5), 40):
+        length = int(row[MASK].sum())
+        assert torch.equal(row[ACTION][:length], first_legal(row)[:length])
+        assert row[ACTION_MASK].gather(-1, row[ACTION][..., None]).all()
+
+
+def test_only_the_last_step_is_done_and_only_a_decided_one_terminated():
+    env = CountingEnv(num_envs=4, limit=5)
+    for row in play(env, 40):
+        length = int(row[MASK].sum())
+        assert row[DONE][:, 0].nonzero().flatten().tolist() == [length - 1]
+        assert row[TERMINATED].any() == (length < 5)
+        assert row[(*INFO, "battle_won")][length - 1, 0] == (row[STATE][0, 1] % 2 == 1)
+        assert torch.equal(row[(*INFO, "dead_allies")][:length, 0], 1 + torch.arange(float(length)))
+
+
+def test_padding_is_zero_with_the_first_action_legal():
+    for row in play(CountingEnv(num_envs=4, limit=5), 40):
+        length = int(row[MASK].sum())
+        for key in (REWARD, DONE, TERMINATED, ACTION, (*INFO, "battle_won"), (*INFO, "dead_allies"), MASK):
+            assert not row[key][length:].any()
+        assert not row[OBSERVATION][length + 1 :].any()
+        assert not row[STATE][length + 1 :].any()
+        assert torch.equal(
+            row[ACTION_MASK][length + 1 :], torch.tensor([True, False, False, False]).expand(5 - length, 3, 4)
+        )
+
+
+def test_episodes_own_their_memory():
+    env = CountingEnv(num_envs=1, limit=5)
+    first, *later = play(env, 30)
+    assert later
+    assert first[STATE][0, 1] == 0
+
+
+def test_dtypes_are_those_of_the_contract():
+    row, *_ = play(CountingEnv(), 10)
+    dtypes = {
+        key: row[key].dtype for key in (OBSERVATION, ACTION_MASK, ACTION, REWARD, DONE, (*INFO, "battle_won"), MASK)
+    }
+    assert list(dtypes.values()) == [torch.float32, torch.bool, torch.int64, torch.float32, *[torch.bool] * 3]
+
+
+def test_recording_before_the_beginning_is_refused():
+    env = CountingEnv()
+    action = first_legal(env.reset())
+    with pytest.raises(
+        RuntimeError, match=r"No episode began yet: EpisodeRecorder.begin\(env.reset\(\)\) comes before"
+    ):
+        EpisodeRecorder(env.spec, 4).record(action, env.step(action))
+
+
+def test_a_battle_that_outlives_its_limit_is_refused():
+    env = CountingEnv(num_envs=4, limit=5)
+    recorder, view = EpisodeRecorder(env.spec, 4), env.reset()
+    recorder.begin(view)
+    for _ in range(5):
+        action = first_legal(view)
+        view = env.step(action)
+        recorder.record(action, view)
+    with pytest.raises(RuntimeError, match="Battle 0 goes on after 5 steps, the episode_limit of its spec"):
+        recorder.record(action, view)
