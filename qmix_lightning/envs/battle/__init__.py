@@ -1,0 +1,1 @@
+"""StarCraft micromanagement battles, simulated: SMAC's maps and interface without the game."""

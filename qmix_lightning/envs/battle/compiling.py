@@ -1,0 +1,42 @@
+"""How the simulator's functions become machine code.
+
+They are scalar functions over one battle's records. numba counts references to every array at every call, which costs
+more than the arithmetic here; nothing in the simulator allocates, so the counting is switched off, and small functions
+are inlined into the few kernels that Python calls.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any, Final, ParamSpec, TypeVar, cast
+
+from numba import njit
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SOURCES: Final = zlib.crc32(
+    b"".join(sorted(f.read_bytes() for f in files(__package__).iterdir() if f.name.endswith(".py")))
+)
+"""Digest of the simulator's sources. numba sees when the file of a kernel changes, but not the files whose functions it
+calls; as a kernel's default argument the digest is part of its signature, so that stale machine code is never taken
+from the cache."""
+
+_OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy", "_nrt": False}
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function for use inside kernels."""
+    return cast(Callable[P, R], njit(forceinline=True, **_OPTIONS)(function))
+
+
+def subroutine(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a large function for use inside kernels without inlining it: the optimiser does better on it alone."""
+    return cast(Callable[P, R], njit(**_OPTIONS)(function))
+
+
+def kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function that Python calls; its code is kept on disk, and it runs without holding Python's lock."""
+    return cast(Callable[P, R], njit(cache=True, **_OPTIONS)(function))

@@ -1,0 +1,146 @@
+"""The memory of a batch of battles: its units, their constants, its clocks and random numbers.
+
+Everything about a unit lies side by side in one record, because compiled scalar code reads a whole unit at a time and
+passes one array from function to function. Positions and health are float32, as in the game's own protocol: what is
+derived from them in double precision comes out as SMAC computes it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qmix_lightning.envs.battle.compiling import inlined, kernel
+from qmix_lightning.envs.battle.scenario import Scenario
+
+LOOPS_PER_SECOND: Final = 16
+"""Game loops in one catalogue second; the speed that the game calls "faster" plays 22.4 of them in a real one."""
+
+IDLE, MOVE, ATTACK, ATTACK_MOVE = 0, 1, 2, 3
+"""What a unit has been told to do."""
+
+NOBODY: Final = -1
+"""The target of a unit that has none."""
+
+SCAN_PERIOD: Final = 8
+"""Game loops between two looks for a target; every unit looks at times of its own, and at once when its target died."""
+
+UNIT: Final = np.dtype(
+    [
+        ("x", np.float32),  # cells to the east
+        ("y", np.float32),  # cells to the north
+        ("health", np.float32),  # 0 when dead
+        ("health_before", np.float32),  # at the start of the environment step
+        ("cooldown", np.float32),  # loops until the weapon is ready
+        ("wind_up", np.float32),  # loops until the attack under way does its damage, 0 when none is
+        ("goal_x", np.float32),  # where the order leads
+        ("goal_y", np.float32),
+        ("hurt", np.float32),  # damage of this loop, not yet applied
+        ("target", np.int16),  # unit that is attacked or approached
+        ("shooter", np.int16),  # who did the last damage
+        ("push_x", np.float64),  # displacement that is being worked out
+        ("push_y", np.float64),
+        ("kind", np.int8),  # index of the type
+        ("order", np.int8),
+        ("look", np.int8),  # loops until it looks for a target again
+        ("moving", np.bool_),  # walks in this loop
+    ],
+    align=True,
+)
+"""One unit; a battle is an array of them, the agents first."""
+
+CLOCK: Final = np.dtype(
+    [
+        ("random", np.uint64),  # state of the random numbers
+        ("key", np.uint64),  # from which every episode's random numbers start
+        ("episode", np.uint64),  # episodes started
+        ("steps", np.int64),  # environment steps played in this episode
+    ]
+)
+"""What a battle as a whole remembers."""
+
+TYPE: Final = np.dtype(
+    [
+        (name, np.float64)
+        for name in (
+            "health",
+            "radius",
+            "separation_radius",
+            "inner_radius",
+            "speed",
+            "damage",
+            "range",
+            "period",
+            "wind_up",
+            "cooldown_scale",
+        )
+    ]
+)
+"""Constants of one unit type; distances in cells, times in game loops."""
+
+
+def types_of(scenario: Scenario) -> NDArray[Any]:
+    """Constants of a scenario's unit types, ``[K]`` :data:`TYPE`.
+
+    Example:
+        >>> from qmix_lightning.envs.battle.scenario import load_scenario
+        >>> float(types_of(load_scenario("3m"))[0]["speed"])
+        0.140625
+    """
+    rows = [
+        (
+            unit.health, unit.radius, unit.separation_radius, unit.inner_radius, unit.speed / LOOPS_PER_SECOND,
+            unit.weapon.damage, unit.weapon.range, unit.weapon.period * LOOPS_PER_SECOND,
+            unit.weapon.wind_up * LOOPS_PER_SECOND, unit.cooldown_scale,
+        )
+        for unit in scenario.unit_types
+    ]  # fmt: skip
+    return np.array(rows, dtype=TYPE)
+
+
+@inlined
+def mix(value: Any) -> Any:
+    """Scramble 64 bits (the finaliser of SplitMix64; Steele, Lea and Flood, 2014)."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+@kernel
+def start_keys(clocks: Any, seed: Any, first: int) -> None:
+    """Give the clocks the keys of the battles ``first``, ``first + 1``, … of a seed."""
+    for b in range(clocks.shape[0]):
+        clocks[b].key = mix(mix(seed) + np.uint64(first + b + 1) * np.uint64(0x9E3779B97F4A7C15))
+        clocks[b].episode = 0
+
+
+@inlined
+def start_clock(clock: Any) -> None:
+    """Begin the next episode of a battle, with random numbers of its own."""
+    clock.random = mix(clock.key + clock.episode * np.uint64(0x9E3779B97F4A7C15))
+    clock.episode += np.uint64(1)
+    clock.steps = 0
+
+
+@inlined
+def uniform(clock: Any, low: float, high: float) -> float:
+    """Draw a battle's next random number from [low, high)."""
+    clock.random += np.uint64(0x9E3779B97F4A7C15)
+    return float(low + (high - low) * ((mix(clock.random) >> np.uint64(11)) * (1.0 / 9007199254740992.0)))
+
+
+@inlined
+def distance(units: Any, i: int, j: int) -> float:
+    """Distance between the centres of units ``i`` and ``j``, in cells."""
+    dx = np.float64(units[j].x) - np.float64(units[i].x)
+    dy = np.float64(units[j].y) - np.float64(units[i].y)
+    return math.sqrt(dx * dx + dy * dy)
+
+
+@inlined
+def gap(units: Any, types: Any, i: int, j: int) -> float:
+    """Distance between the edges of units ``i`` and ``j``, in cells: what a weapon must bridge."""
+    return float(distance(units, i, j) - types[units[i].kind].radius - types[units[j].kind].radius)
