@@ -1,8 +1,8 @@
 """The shared vocabulary: what a task looks like, what its tensors are called, and how a policy is asked.
 
-The world (environments, rollouts, replay) and the learner (agents, mixers, losses) both speak it and know nothing else of
-each other. Letters, everywhere: ``B`` battles or batch, ``T`` steps, ``N`` agents, ``A`` actions, ``O`` observation,
-``S`` state, ``H`` memory.
+The world (environments, rollouts, replay) and the learner (agents, mixers, losses) both speak it and know nothing else
+of each other. Letters, everywhere: ``B`` battles or batch, ``T`` steps, ``N`` agents, ``A`` actions, ``O``
+observation, ``S`` state, ``H`` memory.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DONE: Final = ("next", "done")
 TERMINATED: Final = ("next", "terminated")
 """The task was decided by the step; done and not terminated means that time ran out, ``[B, T, 1]`` bool."""
 INFO: Final = ("next", "info")
-"""Where a task reports more about a step, each entry ``[B, T, 1]``: ``battle_won``, ``dead_allies``, ``dead_enemies``."""
+"""Where a task reports more about a step: ``battle_won``, ``dead_allies``, ``dead_enemies``, each ``[B, T, 1]``."""
 TD_ERROR: Final = "td_error"
 """The (squared) temporal-difference error of a step, ``[B, T, 1]`` float32."""
 
@@ -61,7 +61,8 @@ class TaskSpec:
         ValueError: If a size is not a positive integer.
 
     Example:
-        >>> TaskSpec("battle/3m", n_agents=3, n_actions=9, observation_size=30, state_size=48, episode_limit=60).n_agents
+        >>> spec = TaskSpec("battle/3m", n_agents=3, n_actions=9, observation_size=30, state_size=48, episode_limit=60)
+        >>> spec.n_agents
         3
     """
 

@@ -13,9 +13,9 @@ from qmix_lightning.spec import TaskSpec
 class AbstractEnvironment(ABC):
     """A batch of B independent episodes of one cooperative task, which advance together and restart one by one.
 
-    What :meth:`reset` and :meth:`step` return are views of the environment's own memory: they are overwritten by the next
-    call, so copy what must last. :func:`qmix_lightning.envs.checking.check_env` tests an implementation against this
-    contract.
+    What :meth:`reset` and :meth:`step` return are views of the environment's own memory: they are overwritten by the
+    next call, so copy what must last. :func:`qmix_lightning.envs.checking.check_env` tests an implementation against
+    this contract.
 
     Attributes:
         spec: The task's sizes.
@@ -35,8 +35,8 @@ class AbstractEnvironment(ABC):
             which: ``[B]`` bool, the episodes to start anew; None starts all. The others are left as they are.
 
         Returns:
-            ``("agents", "observation")`` ``[B, N, O]`` float32, ``("agents", "action_mask")`` ``[B, N, A]`` bool with at least
-            one legal action each, and ``"state"`` ``[B, S]`` float32, of all B episodes.
+            ``("agents", "observation")`` ``[B, N, O]`` float32, ``("agents", "action_mask")`` ``[B, N, A]`` bool with
+            at least one legal action each, and ``"state"`` ``[B, S]`` float32, of all B episodes.
         """
 
     @abstractmethod
@@ -49,8 +49,8 @@ class AbstractEnvironment(ABC):
             action: ``[B, N]`` int64, legal for each agent.
 
         Returns:
-            The entries of :meth:`reset` after the step, and of the step ``"reward"``, ``"done"``, ``"terminated"``, each
-            ``[B, 1]`` (float32, bool, bool), and ``("info", name)`` for each of :attr:`info_keys`.
+            The entries of :meth:`reset` after the step, and of the step ``"reward"``, ``"done"``, ``"terminated"``,
+            each ``[B, 1]`` (float32, bool, bool), and ``("info", name)`` for each of :attr:`info_keys`.
 
         Raises:
             ValueError: If an action is illegal, naming episode, agent and action.

@@ -89,9 +89,10 @@ class EpisodeMean(Metric):
     def add(self, value: Tensor) -> None:
         """Add one number an episode, ``[B]``."""
         value = value.to(torch.float64)
-        self.total += value.sum()
-        self.squares += value.square().sum()
-        self.episodes += value.numel()
+        # Out of place: states that Trainer.validate left in inference mode could not be written to by a later fit.
+        self.total = self.total + value.sum()
+        self.squares = self.squares + value.square().sum()
+        self.episodes = self.episodes + value.numel()
 
     def compute(self) -> Tensor:
         """Mean over all episodes; not a number if there were none."""

@@ -361,24 +361,25 @@ class QMixerLoss(AbstractLoss):
     def _action_values(self, inputs: TensorDictBase) -> Tensor:
         """Run the local network, but not the choice of an action at its end, which the loss does not need."""
         network, key = self.local_value_network, self.tensor_keys.action_value
-        *first, last = list(network.module)[:-1] if self._head is not None else [network]
+        # A subclass of TensorDictSequential may do more than run its modules in turn: it is left to do so itself.
+        chain = self._head is not None or type(network) is TensorDictSequential
+        *first, last = list(network.module)[: -1 if self._head is not None else None] if chain else [network]
         for module in first:
-            inputs = module(inputs)
+            self._output(module, inputs, module.out_keys[0])
         return self._output(last, inputs, key)
 
     @staticmethod
     def _output(module: TensorDictModuleBase, inputs: TensorDictBase, key: NestedKey) -> Tensor:
         """What a module writes at a key."""
-        # For each tensor it writes, a TensorDictModule looks on the disk whether pandas is there: in all a fiftieth of
-        # an update of 32 battles. One that maps tensors to a single tensor is asked directly.
+        # For each tensor it writes, a TensorDictModule looks on the disk for pandas, in all a fiftieth of an update of
+        # 32 battles. One that maps tensors to a single tensor is asked directly.
         tensors = None
         if type(module) is TensorDictModule and module.out_keys == [key] and module.method is module._kwargs is None:
             tensors = [inputs.get(name, None) for name in module.in_keys]
         if tensors is None or any(tensor is None for tensor in tensors):
-            output: Tensor = module(inputs)[key]
-        else:
-            output = module.module(*tensors)
-            inputs.set(key, output)
+            return module(inputs)[key]  # type: ignore[no-any-return]
+        output: Tensor = module.module(*tensors)
+        inputs.set(key, output)
         return output
 
     def _greedy_value(self, preferred: Tensor, target: Tensor, legal: Tensor | None) -> Tensor:
