@@ -1,0 +1,70 @@
+"""QMIX and its family as a PyTorch Lightning module with recipes.
+
+Everything public can be imported from here; a name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qmix_lightning.agents.base import AbstractAgent
+    from qmix_lightning.agents.gru import GRUAgent
+    from qmix_lightning.agents.mlp import MLPAgent
+    from qmix_lightning.callbacks.monitor import TrainingMonitor
+    from qmix_lightning.callbacks.progress import BattleProgress
+    from qmix_lightning.datamodule import ReplayDataModule
+    from qmix_lightning.envs.base import AbstractEnvironment
+    from qmix_lightning.envs.checking import check_env
+    from qmix_lightning.envs.registry import make
+    from qmix_lightning.logger import EnvStepLogger
+    from qmix_lightning.mixers.base import Mixer
+    from qmix_lightning.mixers.qmix import QMixer
+    from qmix_lightning.mixers.vdn import VDNMixer
+    from qmix_lightning.module import QLearner
+    from qmix_lightning.objectives.estimators import ValueEstimators
+    from qmix_lightning.objectives.qmixer import QMixerLoss
+    from qmix_lightning.objectives.qvalue import QValueModule
+    from qmix_lightning.objectives.target_update import HardUpdate, SoftUpdate
+    from qmix_lightning.spec import Policy, TaskSpec
+
+_HOME = {
+    "AbstractAgent": "agents.base",
+    "AbstractEnvironment": "envs.base",
+    "BattleProgress": "callbacks.progress",
+    "EnvStepLogger": "logger",
+    "GRUAgent": "agents.gru",
+    "HardUpdate": "objectives.target_update",
+    "MLPAgent": "agents.mlp",
+    "Mixer": "mixers.base",
+    "Policy": "spec",
+    "QLearner": "module",
+    "QMixer": "mixers.qmix",
+    "QMixerLoss": "objectives.qmixer",
+    "QValueModule": "objectives.qvalue",
+    "ReplayDataModule": "datamodule",
+    "SoftUpdate": "objectives.target_update",
+    "TaskSpec": "spec",
+    "TrainingMonitor": "callbacks.monitor",
+    "VDNMixer": "mixers.vdn",
+    "ValueEstimators": "objectives.estimators",
+    "check_env": "envs.checking",
+    "make": "envs.registry",
+}
+
+__all__ = [
+    "AbstractAgent", "AbstractEnvironment", "BattleProgress", "EnvStepLogger", "GRUAgent", "HardUpdate", "MLPAgent",
+    "Mixer", "Policy", "QLearner", "QMixer", "QMixerLoss", "QValueModule", "ReplayDataModule", "SoftUpdate", "TaskSpec",
+    "TrainingMonitor", "VDNMixer", "ValueEstimators", "check_env", "make",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'qmix_lightning' has no attribute {name!r}. It has {', '.join(_HOME)}.")
+    return getattr(import_module(f"qmix_lightning.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,77 @@
+"""How fast and how far training is, measured in what the world sees."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from qmix_lightning.datamodule import ReplayDataModule
+from qmix_lightning.logger import EnvStepLogger
+from qmix_lightning.module import QLearner
+
+
+class TrainingMonitor(Callback):
+    """Logs ε, the environment steps and updates a second, and how full the replay is; gives the loggers their x-axis.
+
+    Logged at the trainer's logging steps: ``train/epsilon``, ``train/env_steps``, ``train/episodes``,
+    ``speed/env_steps_per_second``, ``speed/updates_per_second``, ``train/replay_episodes``. Rates are over the time
+    since the last logging step, evaluations left out.
+
+    Raises:
+        TypeError: If the trainer has another data module or module than ours.
+    """
+
+    def __init__(self) -> None:
+        self._since = self._steps = self._updates = 0.0
+        self._paused_at = 0.0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check who takes part, and give the loggers their x-axis."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, ReplayDataModule) or not isinstance(pl_module, QLearner):
+            raise TypeError(
+                f"TrainingMonitor expected a QLearner and a ReplayDataModule, got {type(pl_module).__name__} and"
+                f" {type(data).__name__}."
+            )
+        for logger in trainer.loggers:
+            if isinstance(logger, EnvStepLogger):
+                logger.env_steps = lambda: data.env_steps
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._restart(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        self._paused_at = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the clock go on."""
+        self._since += time.perf_counter() - self._paused_at
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Log at logging steps."""
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every == 0 or trainer.global_step % every:
+            return
+        data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        learner: QLearner = pl_module  # type: ignore[assignment]
+        seconds = max(time.perf_counter() - self._since, 1e-9)
+        learner.log_dict(
+            {
+                "train/epsilon": learner.epsilon(data.env_steps),
+                "train/env_steps": float(data.env_steps),
+                "train/episodes": float(data.rollout.episodes),
+                "train/replay_episodes": float(len(data.buffer)),
+                "speed/env_steps_per_second": (data.env_steps - self._steps) / seconds,
+                "speed/updates_per_second": (trainer.global_step - self._updates) / seconds,
+            },
+            batch_size=1,
+        )
+        self._restart(trainer)
+
+    def _restart(self, trainer: Trainer) -> None:
+        self._since, self._updates = time.perf_counter(), trainer.global_step
+        self._steps = trainer.datamodule.env_steps  # type: ignore[attr-defined]

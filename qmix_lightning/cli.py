@@ -1,0 +1,239 @@
+"""The command line: ``qmix fit|validate|test --config recipes/battle/3m.yaml``."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+import re
+import sys
+import warnings
+from argparse import ArgumentError
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from rich.console import Console
+from rich.markup import escape
+
+from qmix_lightning.agents import AbstractAgent
+from qmix_lightning.callbacks import BattleProgress, TrainingMonitor
+from qmix_lightning.datamodule import ReplayDataModule
+from qmix_lightning.logger import EnvStepLogger
+from qmix_lightning.mixers import Mixer
+from qmix_lightning.module import OUTCOMES, QLearner
+
+_FAMILIES: dict[str, type[Any]] = {"model.agent": AbstractAgent, "model.mixer": Mixer}
+
+
+class QMixCLI(LightningCLI):
+    """A LightningCLI for QLearner and ReplayDataModule which answers bad input in a line or two."""
+
+    def __init__(self, args: list[str] | None = None) -> None:
+        options = {"allow_abbrev": False, "exit_on_error": False}
+        super().__init__(
+            QLearner,
+            ReplayDataModule,
+            args=args,
+            seed_everything_default=1,
+            parser_kwargs={**{name: dict(options) for name in self.subcommands()}, **options},
+            trainer_defaults={
+                "accelerator": "auto",
+                "max_steps": 2_000,
+                "val_check_interval": 100,
+                "num_sanity_val_steps": 0,
+                "log_every_n_steps": 20,
+                "gradient_clip_val": 10.0,
+                "enable_model_summary": False,
+                "callbacks": [TrainingMonitor(), BattleProgress()],
+            },
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The commands, each with the arguments of the trainer's method that the command line fills in itself."""
+        commands = LightningCLI.subcommands()
+        return {name: commands[name] | {"verbose", "weights_only"} for name in ("fit", "validate", "test")}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Let the environment tell the learner the task's sizes, and make the checkpoint an option of its own."""
+        parser.link_arguments("data.spec", "model.spec", apply_on="instantiate")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/win_rate",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best-{step}",
+                "checkpoint.save_last": True,
+            }
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, or say in a line what is wrong."""
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            actions = [action for sub in self._subcommand_parsers.values() for action in sub._actions]
+            refuse(_in_a_line(error.message, [option for action in actions for option in action.option_strings]))
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would let the checkpoint's hyper-parameters overrule the command line.
+        return
+
+    def instantiate_classes(self) -> None:
+        """Make data, model and trainer, or say in a line what is wrong."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError, OSError, MisconfigurationException) as error:
+            refuse(str(error))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Log a fit to a folder of its own below ``logs/``, unless another logger was asked for."""
+        asked, fits = self._get(self.config_init, "trainer"), self.subcommand == "fit"
+        if asked["logger"] is None:
+            kwargs["logger"] = EnvStepLogger(self.datamodule.env.replace("/", "-")) if fits else False
+        if not fits:
+            # An evaluation writes nothing.
+            self.save_config_callback = None
+        if asked["enable_progress_bar"] is False:
+            self.trainer_defaults["callbacks"] = [TrainingMonitor()]
+        return super().instantiate_trainer(**kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse what could not be trained or evaluated before anything is written."""
+        if self.subcommand == "fit":
+            self._refuse_unknown_monitor()
+        path = self._get(self.config, "ckpt_path")
+        if path is not None:
+            self._refuse_unfit_checkpoint(path)
+
+    def _refuse_unknown_monitor(self) -> None:
+        monitor, told = self._get(self.config, "checkpoint")["monitor"], self.datamodule.rollout.env.info_keys
+        known = ["return", "episode_length", *(name for name, key in OUTCOMES.items() if key in told)]
+        if monitor is not None and monitor.startswith("val/") and monitor.removeprefix("val/") not in known:
+            refuse(
+                f"checkpoint.monitor is {monitor!r}, which {self.datamodule.env} does not tell. Choose one of"
+                f" {', '.join(f'val/{name}' for name in known)}."
+            )
+
+    def _refuse_unfit_checkpoint(self, path: str) -> None:
+        if not Path(path).is_file():
+            near = sorted(str(p) for p in Path("logs").glob("**/*.ckpt"))[-3:]
+            refuse(f"There is no checkpoint {path}. Found below logs: {', '.join(near) or 'none'}.")
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint.get("state_dict")
+        except Exception:  # Half a file, or one of another kind, fails wherever its reader happens to stumble.
+            refuse(f"{path} is no checkpoint that can be read. Was it cut off while it was written?")
+        try:
+            self.model.on_load_checkpoint(checkpoint)
+        except ValueError as error:
+            refuse(str(error))
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint, or the last if none was evaluated, and say where everything is."""
+        saved = self.trainer.checkpoint_callback
+        path = getattr(saved, "best_model_path", "") or getattr(saved, "last_model_path", "")
+        if not path or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        self.trainer.test(self.model, self.datamodule, ckpt_path=path, verbose=False)
+        self._report(self.datamodule.test_episodes)
+        if self.trainer.is_global_zero:
+            tensorboard, folder = Path(sys.executable).parent / "tensorboard", self.trainer.log_dir or "logs"
+            _say("checkpoint:", f" {_relative(path)}")
+            _say("curves:", f"     {_relative(tensorboard)} --logdir {_relative(folder)}")
+
+    def after_validate(self) -> None:
+        """Say what was found."""
+        self._report(self.datamodule.val_episodes)
+
+    def after_test(self) -> None:
+        """Say what was found."""
+        self._report(self.datamodule.test_episodes)
+
+    def _report(self, episodes: int) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        parts = []
+        for name, (mean, low, high) in self.model.evaluation.items():
+            form = ".1%" if name == "win_rate" else ".2f"
+            parts.append(f"{name.replace('_', ' ')} {mean:{form}} (95% interval {low:{form}} to {high:{form}})")
+        untrained = self.subcommand != "fit" and self._get(self.config, "ckpt_path") is None
+        who = " by an untrained team, for want of --ckpt_path" if untrained else ""
+        _say(f"{episodes} greedy battles on {self.datamodule.env}{who}:", ", ".join(parts))
+
+    def validate(self, **kwargs: Any) -> None:
+        """Validate without Lightning's table; the report says more."""
+        self.trainer.validate(**kwargs, verbose=False)
+
+    def test(self, **kwargs: Any) -> None:
+        """Test without Lightning's table; the report says more."""
+        self.trainer.test(**kwargs, verbose=False)
+
+
+def _say(title: str, text: str) -> None:
+    Console(soft_wrap=True).print(f"[bold]{escape(title)}[/] {escape(text)}", highlight=False)
+
+
+def refuse(message: str) -> NoReturn:
+    """Say what is wrong with the input, and exit with status 2."""
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]qmix:[/] {escape(message)}", highlight=False)
+    raise SystemExit(2)
+
+
+def _in_a_line(message: str, options: list[str]) -> str:
+    """Shorten a parser's complaint to what was expected and what came, and add the name that was probably meant."""
+    message = re.sub(r"Type \S+\[.*?\] expects a function or a callable class: ", "", " ".join(message.split()))
+    for key, family in _FAMILIES.items():
+        members = {cls.__name__: cls for cls in _members(family)}
+        if found := re.search(rf'Parser key "{key}":.*?(?:but|string:) ([\w.]+)', message):
+            return f"Unknown {key} {found[1]!r}. {_near(found[1], members)}Known are {', '.join(sorted(members))}."
+        if found := re.search(rf"\"{key}\": Option '(\w+)' is not accepted.*class_path='[\w.]*?(\w+)'", message):
+            known = [name for name in inspect.signature(members[found[2]]).parameters if name != "spec"]
+            return f"Unknown argument {found[1]!r} of {found[2]}. {_near(found[1], known)}Known are {', '.join(known)}."
+    if found := re.search(r"does not accept option '([\w.]+)'", message):
+        near = _near(found[1], [option.lstrip("-") for option in options])
+        return f"Unknown key {found[1]!r} in the configuration. {near or 'qmix fit --help lists them.'}"
+    if found := re.search(r"unrecognized arguments: (--[\w.]+)", message):
+        return f"Unknown argument {found[1]}. {_near(found[1], options) or 'qmix fit --help lists them.'}"
+    if found := re.search(r"File does not exist: '(.*?)'", message):
+        recipes = ", ".join(sorted(map(str, Path("recipes").glob("**/*.yaml")))) or "none"
+        return f"There is no file {_relative(found[1])}. Recipes found here: {recipes}."
+    # What is left says what was expected and what came, at the end of the path of keys that lead there.
+    keys = ".".join(re.findall(r'Parser key "([\w.]+)": ', message))
+    message = re.sub(r'Parser key "[\w.]+": | Got value: Namespace\(.*', "", message).replace("typing.", "")
+    message = re.sub(r"<class '(\w+)'>", r"\1", message)
+    return f"{keys}: {message}" if keys else message
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"Did you mean {near[0]}? " if near and near[0] != word else ""
+
+
+def _members(family: type[Any]) -> list[type[Any]]:
+    return [cls for sub in family.__subclasses__() for cls in (sub, *_members(sub))]
+
+
+def _relative(path: str | Path) -> str:
+    path = Path(path).absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; the console script ``qmix``."""
+    # Lightning speaks of seeds, devices and stops at length; what matters is printed by BattleProgress and the report.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning 2.6 itself calls what torch 2.13 has deprecated.
+    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+    # Every run has a folder of its own, also one that goes on from another's checkpoint.
+    warnings.filterwarnings("ignore", message="The dirpath has changed from .*")
+    QMixCLI(args)

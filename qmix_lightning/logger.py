@@ -1,0 +1,36 @@
+"""TensorBoard with environment steps on the x-axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from lightning.pytorch.loggers import TensorBoardLogger
+
+
+class EnvStepLogger(TensorBoardLogger):
+    """Writes every scalar against the environment steps collected, which is what learning curves are compared by.
+
+    Every run has a folder of its own, ``save_dir/name/version_k``; nothing is written over an earlier one.
+
+    Args:
+        name: Folder of the runs of one recipe, e.g. ``battle-3m``.
+        save_dir: Folder of all runs.
+        version: Folder of this run; None takes the next free ``version_k``.
+
+    Example:
+        >>> EnvStepLogger("battle-3m", version="mine").log_dir
+        'logs/battle-3m/mine'
+    """
+
+    def __init__(self, name: str = "qmix", save_dir: str = "logs", version: str | int | None = None) -> None:
+        super().__init__(save_dir, name=name, version=version, default_hp_metric=False)
+        self.env_steps: Callable[[], int] | None = None
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write scalars against the environment steps, once a monitor has told where to read them."""
+        super().log_metrics(dict(metrics), step if self.env_steps is None else self.env_steps())
+
+    def run_folder(self) -> Path:
+        """Folder of this run."""
+        return Path(self.log_dir)

@@ -1,0 +1,349 @@
+"""QLearner: value decomposition as a LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Literal, get_args
+
+import torch
+from lightning.pytorch import LightningModule
+from tensordict import TensorDict
+from tensordict.nn import TensorDictModule, TensorDictSequential
+from torch import Generator, Tensor
+from torch.optim import Adam, Optimizer, RMSprop
+
+from qmix_lightning.agents.base import AbstractAgent
+from qmix_lightning.agents.gru import GRUAgent
+from qmix_lightning.agents.inputs import previous_action
+from qmix_lightning.exploration.epsilon_greedy import epsilon_greedy
+from qmix_lightning.exploration.schedules import linear
+from qmix_lightning.functional.values import legal_argmax
+from qmix_lightning.metrics.outcome import (
+    DeadAllies,
+    DeadEnemies,
+    EpisodeLength,
+    EpisodeReturn,
+    WinRate,
+    final_value,
+)
+from qmix_lightning.mixers.base import Mixer
+from qmix_lightning.mixers.qmix import QMixer
+from qmix_lightning.objectives.qmixer import QMixerLoss
+from qmix_lightning.objectives.target_update import HardUpdate, SoftUpdate
+from qmix_lightning.spec import (
+    ACTION,
+    ACTION_VALUE,
+    INFO,
+    LAST_ACTION,
+    MASK,
+    OBSERVATION,
+    REWARD,
+    TD_ERROR,
+    TaskSpec,
+)
+
+Estimator = Literal["td0", "td1", "td_lambda"]
+OptimizerName = Literal["adam", "rmsprop"]
+TargetUpdate = Literal["hard", "soft"]
+GreedyNetwork = Literal["online", "target"]
+
+OUTCOMES = {"win_rate": "battle_won", "dead_allies": "dead_allies", "dead_enemies": "dead_enemies"}
+"""Figures of an evaluation, beside return and length, and the entry of ``("next", "info")`` each is counted from."""
+
+
+class QLearner(LightningModule):
+    """Trains agents that share one network, and a mixer of their values, on replayed episodes.
+
+    The loss owns the parameters of agent and mixer and their target copies; the module adds what Lightning asks for:
+    the optimizer, the update of the targets, the logging, and the evaluation of battles. It is itself the
+    :class:`~qmix_lightning.spec.Policy` that plays them.
+
+    A checkpoint holds the options and the sizes, but not what makes agent and mixer. Give those again where they are
+    not the default: ``QLearner.load_from_checkpoint(path, mixer=VDNMixer)``.
+
+    Args:
+        spec: The task's sizes, which the environment makes; the command line takes them from the data.
+        agent: Makes the network that values each agent's actions, from the task's sizes.
+        mixer: Makes the network that mixes the agents' values into the team's, from the task's sizes.
+        gamma: Discount γ of a step.
+        estimator: What the values are regressed towards: one-step targets ("td0"), rewards to the end of the episode
+            ("td1"), or the geometric mean of all between ("td_lambda").
+        lmbda: Weight λ of longer returns in "td_lambda".
+        double_q: Whether the online network chooses the action that the target network values.
+        loss_function: Distance between value and target.
+        optimizer: Optimizer of agent and mixer.
+        learning_rate: Its step size at the start.
+        final_learning_rate: Its step size at the trainer's last update (``max_steps``), reached in a straight line;
+            None keeps it constant.
+        target_update: Whether the target networks are copied at intervals ("hard") or follow a little at every update.
+        target_interval: Updates between two copies of a hard target.
+        target_rate: Share τ by which a soft target follows.
+        greedy_network: Whose values greedy play follows. A soft "target" is a running average of the "online" network,
+            and steadier.
+        epsilon_start: Probability ε of a random action at the start of training.
+        epsilon_end: Probability ε of a random action from the end of the anneal on.
+        epsilon_steps: Environment steps over which ε is annealed in a straight line.
+
+    Attributes:
+        loss: The loss, with the parameters of agent and mixer and of their targets.
+        evaluation: Mean and 95 % interval of each figure of the last validation or test.
+
+    Raises:
+        ValueError: If an option is unknown or out of range.
+
+    Example:
+        >>> spec = TaskSpec("battle/3m", n_agents=3, n_actions=9, observation_size=30, state_size=48, episode_limit=60)
+        >>> learner = QLearner(spec, mixer=QMixer)
+        >>> action, memory = learner.act(
+        ...     torch.zeros(2, 3, 30),
+        ...     torch.ones(2, 3, 9, dtype=torch.bool),
+        ...     torch.full((2, 3), -1),
+        ...     learner.initial_memory(2),
+        ... )
+        >>> action.shape
+        torch.Size([2, 3])
+
+    Source:
+        Rashid et al., "QMIX: Monotonic Value Function Factorisation for Deep Multi-Agent Reinforcement Learning", 2018.
+    """
+
+    def __init__(
+        self,
+        spec: TaskSpec | Mapping[str, Any],
+        agent: Callable[[TaskSpec], AbstractAgent] = GRUAgent,
+        mixer: Callable[[TaskSpec], Mixer] = QMixer,
+        *,
+        gamma: float = 0.99,
+        estimator: Estimator = "td_lambda",
+        lmbda: float = 0.6,
+        double_q: bool = True,
+        loss_function: Literal["l2", "l1", "smooth_l1"] = "l2",
+        optimizer: OptimizerName = "adam",
+        learning_rate: float = 5e-4,
+        final_learning_rate: float | None = None,
+        target_update: TargetUpdate = "soft",
+        target_interval: int = 50,
+        target_rate: float = 0.01,
+        greedy_network: GreedyNetwork = "target",
+        epsilon_start: float = 1.0,
+        epsilon_end: float = 0.05,
+        epsilon_steps: int = 50_000,
+    ) -> None:
+        super().__init__()
+        self.spec = spec if isinstance(spec, TaskSpec) else TaskSpec(**spec)
+        self.save_hyperparameters(ignore=["spec", "agent", "mixer"])
+        self.save_hyperparameters({"spec": asdict(self.spec)})
+        _refuse_bad_options(self.hparams)
+        network = TensorDictSequential(
+            TensorDictModule(previous_action, [ACTION], [LAST_ACTION]),
+            TensorDictModule(agent(self.spec), [OBSERVATION, LAST_ACTION], [ACTION_VALUE]),
+        )
+        self.loss = QMixerLoss(
+            network,
+            mixer(self.spec),
+            loss_function=loss_function,
+            double_q=double_q,
+            layout="episode",
+            diagnostics=True,
+        )
+        self.loss.set_keys(mask=MASK)
+        decay = {"lmbda": lmbda} if estimator == "td_lambda" else {}
+        self.loss.make_value_estimator(estimator.replace("_", ""), gamma=gamma, **decay)
+        self.target_update = (
+            HardUpdate(self.loss, value_network_update_interval=target_interval)
+            if target_update == "hard"
+            else SoftUpdate(self.loss, tau=target_rate)
+        )
+        self.metrics: Any = torch.nn.ModuleDict(
+            {
+                "return": EpisodeReturn(),
+                "episode_length": EpisodeLength(),
+                "win_rate": WinRate(),
+                "dead_allies": DeadAllies(),
+                "dead_enemies": DeadEnemies(),
+            }
+        )
+        self.evaluation: dict[str, tuple[float, float, float]] = {}
+
+    @property
+    def agent(self) -> AbstractAgent:
+        """The network that values each agent's actions."""
+        return self.loss.local_value_network[1].module  # type: ignore[no-any-return]
+
+    @property
+    def mixer(self) -> Mixer:
+        """The network that mixes the agents' values."""
+        return self.loss.mixer_network.module  # type: ignore[no-any-return]
+
+    def epsilon(self, env_steps: int) -> float:
+        """Probability of a random action after so many environment steps."""
+        hp = self.hparams
+        return linear(env_steps, hp["epsilon_start"], hp["epsilon_end"], hp["epsilon_steps"])
+
+    def initial_memory(self, battles: int) -> Tensor:
+        """Memory of agents that have not seen anything yet; see :class:`~qmix_lightning.spec.Policy`."""
+        return self.agent.initial_memory(battles)
+
+    def act(
+        self,
+        observation: Tensor,
+        action_mask: Tensor,
+        last_action: Tensor,
+        memory: Tensor,
+        *,
+        env_steps: int | None = None,
+        generator: Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Choose one legal action for every agent; see :class:`~qmix_lightning.spec.Policy`."""
+        if env_steps is not None:
+            value, memory = self.agent.step(observation, last_action, memory)
+            return epsilon_greedy(value, action_mask, self.epsilon(env_steps), generator), memory
+        if self.hparams["greedy_network"] == "online":
+            value, memory = self.agent.step(observation, last_action, memory)
+        else:
+            with self.loss.target_local_value_network_params.to_module(self.loss.local_value_network):
+                value, memory = self.agent.step(observation, last_action, memory)
+        return legal_argmax(value, action_mask), memory
+
+    def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
+        """Loss of a batch of replayed episodes ``[B, L + 1]``."""
+        out = self.loss(batch)
+        if self._is_logging_step():
+            error = batch[TD_ERROR].sqrt()[batch[MASK]].mean()
+            self._log_train(loss=out["loss"], td_error=error, value=out["value"], target=out["target"])
+        return out["loss"]  # type: ignore[no-any-return]
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log the norm of the gradient before it is clipped."""
+        if self._is_logging_step():
+            gradients = [p.grad for p in self.loss.parameters() if p.grad is not None]
+            self._log_train(grad_norm=torch.nn.utils.get_total_norm(gradients))
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and update the targets in the same breath: what Lightning saves after it is consistent."""
+        super().optimizer_step(*args, **kwargs)
+        self.target_update.step()
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer for agent and mixer, and the decay of its learning rate if there is one."""
+        hp, parameters = self.hparams, list(self.loss.parameters())
+        optimizer: Optimizer
+        if hp["optimizer"] == "adam":
+            optimizer = Adam(parameters, lr=hp["learning_rate"])
+        else:
+            optimizer = RMSprop(parameters, lr=hp["learning_rate"], alpha=0.99, eps=1e-5)
+        if hp["final_learning_rate"] is None:
+            return optimizer
+        if self.trainer.max_steps < 1:
+            raise ValueError(
+                "final_learning_rate is reached at the trainer's last update, but max_steps is"
+                f" {self.trainer.max_steps}. Set max_steps, or leave final_learning_rate None."
+            )
+        scheduler = torch.optim.lr_scheduler.LinearLR(
+            optimizer,
+            start_factor=1.0,
+            end_factor=hp["final_learning_rate"] / hp["learning_rate"],
+            total_iters=self.trainer.max_steps,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def validation_step(self, batch: TensorDict, batch_idx: int) -> None:
+        """Count battles ``[B, T + 1]`` that were just played greedily."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: TensorDict, batch_idx: int) -> None:
+        """Count battles ``[B, T + 1]`` that were just played greedily."""
+        self._evaluate(batch, "test")
+
+    def on_validation_epoch_end(self) -> None:
+        """Keep the evaluation's figures with their intervals."""
+        self._summarise()
+
+    def on_test_epoch_end(self) -> None:
+        """Keep the test's figures with their intervals."""
+        self._summarise()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note the task, so that a checkpoint is not mistaken for one of another."""
+        checkpoint["task"] = asdict(self.spec)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another task, agent or mixer.
+
+        Raises:
+            ValueError: If the checkpoint's task or networks have other sizes than these, or it is not of a QLearner.
+        """
+        _refuse_other_task(checkpoint.get("task"), self.spec)
+        # Parameters kept as a tensordict load whatever they are given: networks of other layers would go unnoticed.
+        theirs, ours = _shapes(checkpoint["state_dict"]), _shapes(self.state_dict())
+        for name in sorted(theirs.keys() | ours.keys()):
+            if theirs.get(name) != ours.get(name):
+                raise ValueError(
+                    f"The checkpoint has other networks than the model: {name} is {theirs.get(name, 'missing')} there"
+                    f" and {ours.get(name, 'missing')} here. Give the agent, mixer and target_update that it was"
+                    " trained with; the config.yaml of its run tells."
+                )
+
+    def _evaluate(self, battles: TensorDict, stage: str) -> None:
+        mask, info = battles[MASK], battles.get(INFO, {})
+        self.metrics["return"].update(battles[REWARD], mask)
+        self.metrics["episode_length"].update(mask)
+        logged = ["return", "episode_length"]
+        for name, key in OUTCOMES.items():
+            if key in info:
+                self.metrics[name].update(final_value(info[key], mask))
+                logged.append(name)
+        for name in logged:
+            self.log(f"{stage}/{name}", self.metrics[name], on_step=False, on_epoch=True, batch_size=len(mask))
+
+    def _summarise(self) -> None:
+        played = {name: metric for name, metric in self.metrics.items() if metric.update_called}
+        self.evaluation = {name: (float(metric.compute()), *metric.interval()) for name, metric in played.items()}
+
+    def _is_logging_step(self) -> bool:
+        # Logging a scalar costs as much as a small network's update; Lightning writes at these steps only anyway.
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return every > 0 and (self.global_step + 1) % every == 0
+
+    def _log_train(self, **scalars: Tensor) -> None:
+        self.log_dict({f"train/{name}": value for name, value in scalars.items()}, batch_size=1)
+
+
+def _refuse_bad_options(options: Mapping[str, Any]) -> None:
+    """Refuse here, by the names they have here, what would otherwise fail later or pass for something else."""
+    for name, known in (
+        ("estimator", Estimator), ("optimizer", OptimizerName),
+        ("target_update", TargetUpdate), ("greedy_network", GreedyNetwork),
+    ):  # fmt: skip
+        if options[name] not in get_args(known):
+            raise ValueError(f"Unknown {name} {options[name]!r}, expected one of {', '.join(get_args(known))}.")
+    for name in ("target_rate", "epsilon_start", "epsilon_end"):
+        if not 0 <= options[name] <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], got {options[name]}.")
+    for name in ("learning_rate", "target_interval", "epsilon_steps"):
+        if not options[name] > 0:
+            raise ValueError(f"{name} must be positive, got {options[name]}.")
+    rate, final_rate = options["learning_rate"], options["final_learning_rate"]
+    if final_rate is not None and not 0 <= final_rate <= rate:
+        raise ValueError(f"final_learning_rate must lie between 0 and learning_rate {rate}, got {final_rate}.")
+
+
+def _refuse_other_task(task: Mapping[str, Any] | None, spec: TaskSpec) -> None:
+    """Raise ValueError, in words, unless a checkpoint's ``"task"`` has the sizes of ``spec``."""
+    ours = asdict(spec)
+    sizes = ("n_agents", "n_actions", "observation_size", "state_size")
+    if task is None or any(task[size] != ours[size] for size in sizes):
+        came = "of nothing that QLearner saved" if task is None else f"of {task['name']} ({_sizes(task)})"
+        raise ValueError(
+            f"The checkpoint is {came}, but the task is {spec.name} ({_sizes(ours)})."
+            " Choose the checkpoint's own task with data.env, or another checkpoint."
+        )
+
+
+def _sizes(task: Mapping[str, Any]) -> str:
+    return f"{task['n_agents']} agents, {task['n_actions']} actions, observation {task['observation_size']}"
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in state.items()}
