@@ -1,0 +1,40 @@
+"""Run the benchmarks: ``python -m benchmarks [simulator|rollout|update|demo] [options]``."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from benchmarks import demo, rollout, simulator, update
+from benchmarks.timing import show
+
+SCRIPTS = {"simulator": simulator, "rollout": rollout, "update": update, "demo": demo}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Measure, and print the tables at the end."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="All but the demo, if none is named.")
+    commands = parser.add_subparsers(dest="command")
+    for name, script in SCRIPTS.items():
+        command = commands.add_parser(
+            name,
+            description=script.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        script.add_arguments(command)
+    options, rest = parser.parse_known_args(args)
+    options.rest = rest
+    if rest and options.command != "demo":
+        parser.error(f"unknown arguments {' '.join(rest)}; python -m benchmarks {options.command or ''} --help")
+    torch.set_num_threads(1)
+    if options.command is not None:
+        show(SCRIPTS[options.command].run(options))
+    else:
+        chosen = ("simulator", "rollout", "update")
+        show([table for name in chosen for table in SCRIPTS[name].run(parser.parse_args([name]))])
+
+
+if __name__ == "__main__":
+    main()

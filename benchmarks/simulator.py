@@ -1,0 +1,126 @@
+"""Environment steps a second of the battle simulator, with everything that a learner reads.
+
+    python -m benchmarks simulator --maps 3m 8m --batches 32 1024 --threads 1 2
+
+Every step writes observations, state, masks, reward and what is reported of the outcome, and battles that end restart
+at once. Random legal actions are drawn outside the timed part. Battles are spread over all moments of an episode before
+the first measurement. A CPU-second is one of all threads together; a second is one on the wall, and several threads can
+only shorten that one on a machine with nothing else to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from benchmarks.timing import Samples, Table, interleave, say, verdict
+from qmix_lightning.envs.registry import make
+from qmix_lightning.spec import ACTION_MASK
+
+BAR = 400_000
+"""Environment steps a second that one core must make on 3m."""
+
+MAPS = ("3m", "8m", "5m_vs_6m", "27m_vs_30m")
+
+
+class Arena:
+    """Battles under random play.
+
+    Args:
+        map_name: One of SMAC's maps.
+        battles: How many are played side by side.
+        threads: Over how many threads.
+        block: CPU-seconds that one measurement lasts at least.
+
+    Attributes:
+        wall: Seconds on the wall of an environment step, over each block.
+    """
+
+    def __init__(self, map_name: str, battles: int, threads: int, block: float) -> None:
+        self.env = make(f"battle/{map_name}", num_envs=battles, seed=1, threads=threads)
+        self._block, self.wall = block, Samples()
+        self._random = torch.Generator().manual_seed(1)
+        self._mask: Tensor = self.env.reset()[ACTION_MASK]  # overwritten in place by every step
+        moments = 30
+        for _ in range(moments):
+            done = self.env.step(self._legal_actions())["done"].flatten()
+            self.env.reset(done | (torch.rand(battles, generator=self._random) < 1 / moments))
+
+    def __call__(self) -> float:
+        """CPU-seconds of an environment step, over one block."""
+        spent, wall, steps = 0.0, 0.0, 0
+        while spent < self._block:
+            action = self._legal_actions()
+            began, start = time.perf_counter(), time.process_time()
+            done = self.env.step(action)["done"].flatten()
+            if done.any():
+                self.env.reset(done)
+            spent += time.process_time() - start
+            wall += time.perf_counter() - began
+            steps += self.env.num_envs
+        self.wall.seconds.append(wall / steps)
+        return spent / steps
+
+    def _legal_actions(self) -> Tensor:
+        return torch.where(self._mask, torch.rand(self._mask.shape, generator=self._random), -1.0).argmax(-1)
+
+
+def measure(
+    maps: Sequence[str] = MAPS,
+    batches: Sequence[int] = (1, 32, 256, 1024),
+    threads: Sequence[int] = (1, 2),
+    *,
+    rounds: int = 15,
+    block: float = 0.05,
+) -> Table:
+    """Measure every combination.
+
+    Args:
+        maps: Names of SMAC maps.
+        batches: Numbers of battles side by side.
+        threads: Numbers of threads; with more threads than battles there is nothing to spread.
+        rounds: Blocks measured of each.
+        block: CPU-seconds that a block lasts at least.
+
+    Returns:
+        A row a combination.
+    """
+    cases = [(name, battles, count) for name in maps for battles in batches for count in threads if count <= battles]
+    say(f"simulator: {len(cases)} combinations")
+    arenas = {case: Arena(*case, block) for case in cases}
+    # All in one go: each row is spread over the whole run, and none is left to a slow minute of the machine.
+    samples = interleave(arenas, rounds)
+    rows = []
+    for case, arena in arenas.items():
+        (map_name, battles, count), sample, alone = case, samples[case], arenas.get((*case[:2], 1))
+        faster = "" if count == 1 or alone is None else f"{alone.wall.best / arena.wall.best:.2f}x"
+        rows.append((
+            map_name, str(battles), str(count), f"{1 / sample.best:,.0f}", f"{1 / sample.median:,.0f}",
+            f"{sample.best * battles * 1e6:,.0f}", f"{1 / arena.wall.best:,.0f}", faster,
+        ))  # fmt: skip
+        arena.env.close()
+    fastest = max((1 / samples[case].best for case in cases if case[0] == "3m" and case[2] == 1), default=0.0)
+    note = verdict(f"at least {BAR:,} env steps/s on one core on 3m, came {fastest:,.0f}", fastest >= BAR)
+    header = (
+        "map", "battles", "threads", "env steps/CPU-s best", "median", "CPU-µs a call", "env steps/s best",
+        "against 1 thread",
+    )  # fmt: skip
+    return Table("Simulator", header, rows, (note,) if fastest else ())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command line."""
+    parser.add_argument("--maps", nargs="+", default=list(MAPS))
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 32, 256, 1024])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=15, help="blocks measured of each combination")
+    parser.add_argument("--block", type=float, default=0.05, help="CPU-seconds that a block lasts at least")
+
+
+def run(options: argparse.Namespace) -> list[Table]:
+    """Measure as the command line says."""
+    return [measure(options.maps, options.batches, options.threads, rounds=options.rounds, block=options.block)]
