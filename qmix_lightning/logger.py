@@ -29,7 +29,9 @@ class EnvStepLogger(TensorBoardLogger):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write scalars against the environment steps, once a monitor has told where to read them."""
-        super().log_metrics(dict(metrics), step if self.env_steps is None else self.env_steps())
+        # Lightning adds its epoch to everything; here there is only one.
+        shown = {name: value for name, value in metrics.items() if name != "epoch"}
+        super().log_metrics(shown, step if self.env_steps is None else self.env_steps())
 
     def run_folder(self) -> Path:
         """Folder of this run."""
