@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from rich.console import Console
@@ -50,7 +50,6 @@ class QMixCLI(LightningCLI):
                 "log_every_n_steps": 20,
                 "gradient_clip_val": 10.0,
                 "enable_model_summary": False,
-                "callbacks": [TrainingMonitor(), BattleProgress()],
             },
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -71,7 +70,6 @@ class QMixCLI(LightningCLI):
                 "checkpoint.monitor": "val/win_rate",
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best-{step}",
-                "checkpoint.save_last": True,
             }
         )
 
@@ -102,8 +100,13 @@ class QMixCLI(LightningCLI):
         if not fits:
             # An evaluation writes nothing.
             self.save_config_callback = None
-        if asked["enable_progress_bar"] is False:
-            self.trainer_defaults["callbacks"] = [TrainingMonitor()]
+        callbacks: list[Callback] = [TrainingMonitor()]
+        if asked["enable_progress_bar"] is not False:
+            callbacks.append(BattleProgress())
+        # Lightning's save_last writes only when the best is written, which can be long before the end.
+        folder = self._get(self.config, "checkpoint")["dirpath"]
+        callbacks.append(ModelCheckpoint(folder, filename="last", enable_version_counter=False))
+        self.trainer_defaults["callbacks"] = callbacks
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
@@ -138,11 +141,13 @@ class QMixCLI(LightningCLI):
             refuse(str(error))
 
     def after_fit(self) -> None:
-        """Test the best checkpoint, or the last if none was evaluated, and say where everything is."""
+        """Save the end, test the best checkpoint, or the end if none was evaluated, and say where everything is."""
         saved = self.trainer.checkpoint_callback
-        path = getattr(saved, "best_model_path", "") or getattr(saved, "last_model_path", "")
-        if not path or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self.trainer.fast_dev_run or not isinstance(saved, ModelCheckpoint):  # type: ignore[attr-defined]
             return
+        last = Path(saved.dirpath or "") / "last.ckpt"
+        self.trainer.save_checkpoint(last)
+        path = saved.best_model_path or last
         self.trainer.test(self.model, self.datamodule, ckpt_path=path, verbose=False)
         self._report(self.datamodule.test_episodes)
         if self.trainer.is_global_zero:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -32,7 +31,3 @@ class EnvStepLogger(TensorBoardLogger):
         # Lightning adds its epoch to everything; here there is only one.
         shown = {name: value for name, value in metrics.items() if name != "epoch"}
         super().log_metrics(shown, step if self.env_steps is None else self.env_steps())
-
-    def run_folder(self) -> Path:
-        """Folder of this run."""
-        return Path(self.log_dir)

@@ -157,9 +157,9 @@ class QLearner(LightningModule):
         )
         self.metrics: Any = torch.nn.ModuleDict(
             {
+                "win_rate": WinRate(),
                 "return": EpisodeReturn(),
                 "episode_length": EpisodeLength(),
-                "win_rate": WinRate(),
                 "dead_allies": DeadAllies(),
                 "dead_enemies": DeadEnemies(),
             }

@@ -42,7 +42,8 @@ def make(name: str, *, num_envs: int = 1, seed: int = 0, **options: Any) -> Abst
     if num_envs < 1:
         raise ValueError(f"Environment {name!r} needs num_envs >= 1, got {num_envs}.")
     if name not in (known := names()):
-        near = get_close_matches(name, known, n=3, cutoff=0.5)
+        family = [full for full in known if full.endswith(f"/{name}")]  # "3m" is "battle/3m"
+        near = family or get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise ValueError(f"Unknown environment {name!r}. {hint}Known are: {', '.join(known)}.")
     family, _, task = name.partition("/")

@@ -1,0 +1,131 @@
+import os
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+
+from qmix_lightning.datamodule import ReplayDataModule
+from qmix_lightning.spec import ACTION, MASK, OBSERVATION
+from tests.training import LIGHTNINGS_OWN_WARNING, quiet_trainer, small_data, small_learner
+
+pytestmark = pytest.mark.filterwarnings(LIGHTNINGS_OWN_WARNING)
+
+
+def trained(updates, env="matrix/two_step", **options):
+    data = small_data(env, **options)
+    quiet_trainer(updates).fit(small_learner(data), data)
+    return data
+
+
+@pytest.mark.parametrize("num_envs", [1, 8, 64])
+@pytest.mark.parametrize("replay_ratio", [1.0, 8.0])
+def test_the_replay_ratio_holds_whatever_the_number_of_battles(num_envs, replay_ratio):
+    data = trained(50, num_envs=num_envs, replay_ratio=replay_ratio, batch_size=16)
+    assert data.replayed_steps == 50 * 16 * 2, "every batch has 16 episodes of 2 steps, and none was fetched ahead"
+    # Never more than a batch ahead of the collection, nor the collection more than a step of all battles ahead.
+    assert data.replayed_steps <= replay_ratio * data.env_steps + 16 * 2
+    assert data.replayed_steps > replay_ratio * (data.env_steps - 2 * num_envs)
+
+
+def test_collecting_goes_on_while_training():
+    early, late = trained(5, "battle/3m", batch_size=2), trained(25, "battle/3m", batch_size=2)
+    assert late.env_steps > early.env_steps
+    assert late.rollout.episodes >= len(late.buffer) >= 2
+
+
+def test_evaluations_are_fresh_battles_with_a_seed_for_each_stage_and_update():
+    data = small_data("battle/3m")
+    learner = small_learner(data)
+    quiet_trainer(1).fit(learner, data)
+    first, again, tested = data.play("val", 3), data.play("val", 3), data.play("test", 3)
+    steps = data.env_steps
+    assert torch.equal(first[OBSERVATION], again[OBSERVATION])
+    assert not torch.equal(first[OBSERVATION][:, 0], tested[OBSERVATION][:, 0])
+    assert data.env_steps == steps, "an evaluation collects nothing"
+    quiet_trainer(2).fit(learner, data)
+    later = data.play("val", 3)
+    assert not torch.equal(first[OBSERVATION][:, 0], later[OBSERVATION][:, 0])
+
+
+@pytest.mark.parametrize("episodes", [1, 5, 130])
+def test_an_evaluation_plays_as_many_battles_as_asked_for(episodes):
+    data = small_data(val_episodes=episodes)
+    learner = small_learner(data)
+    quiet_trainer(1, limit_val_batches=1).validate(learner, data, verbose=False)
+    assert len(data.play("val", episodes)) == episodes
+    assert float(learner.metrics["return"].episodes) in (0, episodes)
+    (batch,) = data.val_dataloader()
+    assert batch[MASK].sum() == 2 * episodes
+
+
+def test_the_seed_is_that_of_seed_everything_unless_given(monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    assert ReplayDataModule("matrix/two_step").seed == 7
+    assert ReplayDataModule("matrix/two_step", seed=3).seed == 3
+    monkeypatch.delenv("PL_GLOBAL_SEED")
+    assert "PL_GLOBAL_SEED" not in os.environ
+    assert ReplayDataModule("matrix/two_step").seed == 0
+
+
+def test_options_reach_the_environment():
+    data = ReplayDataModule("matrix/nonmonotonic", {"payoff": [[1.0, 2.0], [3.0, 4.0]]})
+    assert data.spec.n_actions == 2
+
+
+def test_what_a_checkpoint_keeps_is_read_without_running_code_and_goes_on(tmp_path):
+    data = trained(3, "battle/3m")
+    torch.save(data.state_dict(), tmp_path / "data.pt")
+    state, again = torch.load(tmp_path / "data.pt", weights_only=True), small_data("battle/3m")
+
+    again.trainer = quiet_trainer(1)
+    again.trainer.state.fn = "fit"
+    again.load_state_dict(state)
+    assert (again.env_steps, again.replayed_steps) == (data.env_steps, data.replayed_steps)
+    assert again.rollout.episodes == data.rollout.episodes
+
+
+def test_a_resumed_run_does_not_repeat_the_battles_of_the_first():
+    data, again = trained(3, "battle/3m"), small_data("battle/3m")
+    first = small_data("battle/3m").rollout.env.reset()[OBSERVATION].clone()
+    again.trainer = quiet_trainer(1)
+    again.trainer.state.fn = "fit"
+    again.load_state_dict(data.state_dict())
+    assert not torch.equal(again.rollout.env.reset()[OBSERVATION], first)
+
+
+def test_training_explores():
+    data = trained(1, batch_size=64)
+    chosen = data.buffer.sample()[ACTION][:, :2].flatten()
+    assert 0.3 < chosen.float().mean() < 0.7
+
+
+@pytest.mark.parametrize("name", ["num_envs", "replay_ratio", "val_episodes", "test_episodes"])
+def test_numbers_that_must_be_positive_are_refused_by_name(name):
+    with pytest.raises(ValueError, match=f"^{name} must be positive, got 0"):
+        ReplayDataModule("matrix/two_step", **{name: 0})
+
+
+def test_a_batch_larger_than_the_replay_is_refused():
+    with pytest.raises(ValueError, match="Expected 1 <= batch_size <= capacity, got batch_size 9, capacity 8"):
+        ReplayDataModule("matrix/two_step", batch_size=9, capacity=8)
+
+
+def test_an_unknown_environment_is_refused():
+    with pytest.raises(ValueError, match=r"Unknown environment 'battle/3n'. Did you mean 'battle/3m'"):
+        ReplayDataModule("battle/3n")
+
+
+def test_a_module_that_cannot_play_is_refused():
+    class Mute(LightningModule):
+        def training_step(self, batch, batch_idx):
+            raise AssertionError("nothing was ever played")
+
+        def validation_step(self, batch, batch_idx):
+            raise AssertionError("nothing was ever played")
+
+        def configure_optimizers(self):
+            return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+
+    words = r"module to be a Policy, with initial_memory and act, got Mute\. QLearner is one"
+    with pytest.raises(TypeError, match=words):
+        quiet_trainer(1).fit(Mute(), small_data())
