@@ -6,6 +6,7 @@ import difflib
 import inspect
 import logging
 import re
+import shlex
 import sys
 import warnings
 from argparse import ArgumentError
@@ -44,6 +45,7 @@ class QMixCLI(LightningCLI):
             parser_kwargs={**{name: dict(options) for name in self.subcommands()}, **options},
             trainer_defaults={
                 "accelerator": "auto",
+                "devices": 1,
                 "max_steps": 2_000,
                 "val_check_interval": 100,
                 "num_sanity_val_steps": 0,
@@ -75,6 +77,10 @@ class QMixCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, or say in a line what is wrong."""
+        for sub in self._subcommand_parsers.values():
+            for action in sub._actions:
+                if action.dest == "ckpt_path":  # Lightning's words promise keywords that mean nothing in a new folder.
+                    action.help = "Path of the checkpoint to go on from, or to evaluate."
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
@@ -111,11 +117,31 @@ class QMixCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Refuse what could not be trained or evaluated before anything is written."""
+        if self.trainer.world_size > 1:
+            refuse(f"Battles are played by one process so far, got {self.trainer.world_size}. Use --trainer.devices 1.")
         if self.subcommand == "fit":
             self._refuse_unknown_monitor()
+            self._refuse_endless_decay()
+            self._refuse_used_folder()
         path = self._get(self.config, "ckpt_path")
         if path is not None:
             self._refuse_unfit_checkpoint(path)
+
+    def _refuse_endless_decay(self) -> None:
+        rate = self.model.hparams["final_learning_rate"]
+        if rate is not None and self.trainer.max_steps < 1:
+            refuse(
+                f"model.final_learning_rate {rate} is reached at the last update, but trainer.max_steps is"
+                f" {self.trainer.max_steps}. Set max_steps, or final_learning_rate to null."
+            )
+
+    def _refuse_used_folder(self) -> None:
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        saved = self._get(self.config, "checkpoint")["dirpath"]
+        for file in (Path(self.trainer.log_dir or ".") / "config.yaml", Path(saved or "nowhere") / "last.ckpt"):
+            if file.exists():
+                refuse(f"{file.parent} holds another run ({file.name}). Choose an empty folder, or move it away.")
 
     def _refuse_unknown_monitor(self) -> None:
         monitor, told = self._get(self.config, "checkpoint")["monitor"], self.datamodule.rollout.env.info_keys
@@ -139,6 +165,9 @@ class QMixCLI(LightningCLI):
             self.model.on_load_checkpoint(checkpoint)
         except ValueError as error:
             refuse(str(error))
+        done, last = checkpoint["global_step"], self.trainer.max_steps
+        if self.subcommand == "fit" and 0 < last <= done:
+            refuse(f"{path} has {done} updates already, trainer.max_steps is {last}. Give more: --trainer.max_steps.")
 
     def after_fit(self) -> None:
         """Save the end, test the best checkpoint, or the end if none was evaluated, and say where everything is."""
@@ -147,13 +176,15 @@ class QMixCLI(LightningCLI):
             return
         last = Path(saved.dirpath or "") / "last.ckpt"
         self.trainer.save_checkpoint(last)
+        # A run that goes on from another's checkpoint inherits its best, which may stay the best.
         path = saved.best_model_path or last
         self.trainer.test(self.model, self.datamodule, ckpt_path=path, verbose=False)
         self._report(self.datamodule.test_episodes)
+        folder = self.trainer.log_dir or "logs"  # Asks all processes, so all of them must ask.
         if self.trainer.is_global_zero:
-            tensorboard, folder = Path(sys.executable).parent / "tensorboard", self.trainer.log_dir or "logs"
+            tensorboard = Path(sys.executable).parent / "tensorboard"
             _say("checkpoint:", f" {_relative(path)}")
-            _say("curves:", f"     {_relative(tensorboard)} --logdir {_relative(folder)}")
+            _say("curves:", f"     {shlex.quote(_relative(tensorboard))} --logdir {shlex.quote(_relative(folder))}")
 
     def after_validate(self) -> None:
         """Say what was found."""

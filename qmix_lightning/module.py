@@ -240,12 +240,9 @@ class QLearner(LightningModule):
                 "final_learning_rate is reached at the trainer's last update, but max_steps is"
                 f" {self.trainer.max_steps}. Set max_steps, or leave final_learning_rate None."
             )
-        scheduler = torch.optim.lr_scheduler.LinearLR(
-            optimizer,
-            start_factor=1.0,
-            end_factor=hp["final_learning_rate"] / hp["learning_rate"],
-            total_iters=self.trainer.max_steps,
-        )
+        last, share = self.trainer.max_steps, hp["final_learning_rate"] / hp["learning_rate"]
+        # A function is not part of the scheduler's state: a run that goes on decays to its own last update.
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: linear(update, 1.0, share, last))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def validation_step(self, batch: TensorDict, batch_idx: int) -> None:
@@ -269,14 +266,19 @@ class QLearner(LightningModule):
         checkpoint["task"] = asdict(self.spec)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another task, agent or mixer.
+        """Refuse the checkpoint of another task, agent or mixer; keep this learner's discounts.
 
         Raises:
             ValueError: If the checkpoint's task or networks have other sizes than these, or it is not of a QLearner.
         """
         _refuse_other_task(checkpoint.get("task"), self.spec)
+        # Discounts are options, not networks: those of this learner hold.
+        state, options = checkpoint["state_dict"], "loss._value_estimator."
+        for name in [name for name in state if name.startswith(options)]:
+            del state[name]
+        state.update({name: value for name, value in self.state_dict().items() if name.startswith(options)})
         # Parameters kept as a tensordict load whatever they are given: networks of other layers would go unnoticed.
-        theirs, ours = _shapes(checkpoint["state_dict"]), _shapes(self.state_dict())
+        theirs, ours = _shapes(state), _shapes(self.state_dict())
         for name in sorted(theirs.keys() | ours.keys()):
             if theirs.get(name) != ours.get(name):
                 raise ValueError(

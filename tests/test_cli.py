@@ -98,6 +98,30 @@ CHECKPOINT = "logs/battle-3m/version_0/checkpoints/last.ckpt"
         (["--data.num_envs", "two"], "data.num_envs: Expected a int. Got value: two"),
         (["--data.batch_size", "0"], "Expected 1 <= batch_size <= capacity, got batch_size 0"),
         (["--trainer.max_step", "3"], "Unknown argument --trainer.max_step. Did you mean --trainer.max_steps?"),
+        (
+            ["--data.env_options", "{spawn_jiter: 0.1}"],
+            "'battle/3m' has no option 'spawn_jiter'. Did you mean 'spawn_jitter'? It has ",
+        ),
+        (
+            ["--trainer.devices=2", "--trainer.accelerator=cpu"],
+            "Battles are played by one process so far, got 2. Use --trainer.devices 1.",
+        ),
+        (
+            ["--trainer.max_steps=-1"],
+            "model.final_learning_rate 1e-05 is reached at the last update, but trainer.max_steps is -1.",
+        ),
+        (
+            ["--ckpt_path", CHECKPOINT, "--trainer.max_steps=2"],
+            "has 2 updates already, trainer.max_steps is 2. Give more: --trainer.max_steps.",
+        ),
+        (
+            ["--checkpoint.dirpath", str(Path(CHECKPOINT).parent)],
+            f"{Path(CHECKPOINT).parent} holds another run (last.ckpt). Choose an empty folder, or move it away.",
+        ),
+        (
+            ["--trainer.logger=EnvStepLogger", "--trainer.logger.name=battle-3m", "--trainer.logger.version=version_0"],
+            "logs/battle-3m/version_0 holds another run (config.yaml).",
+        ),
         (["--trainer.devices", "0"], "`Trainer(devices='0')` value is not a valid input"),
         (
             ["--checkpoint.monitor", "val/wins"],

@@ -129,3 +129,10 @@ def test_a_module_that_cannot_play_is_refused():
     words = r"module to be a Policy, with initial_memory and act, got Mute\. QLearner is one"
     with pytest.raises(TypeError, match=words):
         quiet_trainer(1).fit(Mute(), small_data())
+
+
+def test_a_trainer_of_several_processes_is_refused():
+    data = small_data()
+    data.trainer = quiet_trainer(1, devices=2, strategy="ddp")
+    with pytest.raises(ValueError, match=r"played by one process so far, got a trainer of 2\. Use devices=1"):
+        data.setup("fit")

@@ -150,6 +150,17 @@ def test_the_learning_rate_decays_in_a_straight_line_to_the_last_update():
     assert watch.rates == [0.01] * 4
 
 
+def test_a_resumed_run_of_more_updates_decays_to_its_own_last_update(tmp_path):
+    options = {"learning_rate": 0.01, "final_learning_rate": 0.002}
+    learner, _, _ = train(4, **options)
+    learner.trainer.save_checkpoint(tmp_path / "four.ckpt")
+    again, watch = small_data(), Watch()
+    trainer = quiet_trainer(8, callbacks=[watch])
+    trainer.fit(small_learner(again, **options), again, ckpt_path=tmp_path / "four.ckpt")
+    assert watch.rates[-3:] == pytest.approx([0.005, 0.004, 0.003])
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.002)
+
+
 def test_epsilon_falls_in_a_straight_line_over_environment_steps():
     learner = QLearner(SPEC, epsilon_start=0.9, epsilon_end=0.1, epsilon_steps=100)
     assert [learner.epsilon(steps) for steps in (0, 50, 100, 1000)] == pytest.approx([0.9, 0.5, 0.1, 0.1])
@@ -300,6 +311,13 @@ def test_a_checkpoint_of_other_networks_is_refused(saved, given, words):
     words = f"^The checkpoint has other networks than the model: .*{words}.* Give the agent, mixer and"
     with pytest.raises(ValueError, match=words):
         QLearner.load_from_checkpoint(saved[0], **{"agent": small_agent, **given})
+
+
+def test_discounts_are_the_learners_own_not_the_checkpoints(saved):
+    parts = {"agent": small_agent, "mixer": small_mixer}
+    learner = QLearner.load_from_checkpoint(saved[0], **parts, gamma=0.5, lmbda=0.25)
+    assert (float(learner.loss.value_estimator.gamma), float(learner.loss.value_estimator.lmbda)) == (0.5, 0.25)
+    assert QLearner.load_from_checkpoint(saved[0], **parts, estimator="td0").loss.value_type.name == "TD0"
 
 
 def test_a_checkpoint_of_another_task_is_refused(saved):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -37,7 +38,7 @@ class TrainingMonitor(Callback):
             )
         for logger in trainer.loggers:
             if isinstance(logger, EnvStepLogger):
-                logger.env_steps = lambda: data.env_steps
+                logger.env_steps = partial(getattr, data, "env_steps")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""

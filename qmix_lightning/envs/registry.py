@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
@@ -33,7 +35,7 @@ def make(name: str, *, num_envs: int = 1, seed: int = 0, **options: Any) -> Abst
         The environment, with its sizes under ``spec``.
 
     Raises:
-        ValueError: If the name is unknown, or there is no episode to play.
+        ValueError: If the name or an option is unknown, or there is no episode to play.
 
     Example:
         >>> make("matrix/two_step", num_envs=64).spec.episode_limit
@@ -42,19 +44,28 @@ def make(name: str, *, num_envs: int = 1, seed: int = 0, **options: Any) -> Abst
     if num_envs < 1:
         raise ValueError(f"Environment {name!r} needs num_envs >= 1, got {num_envs}.")
     if name not in (known := names()):
-        family = [full for full in known if full.endswith(f"/{name}")]  # "3m" is "battle/3m"
-        near = family or get_close_matches(name, known, n=3, cutoff=0.5)
+        same = [full for full in known if full.endswith(f"/{name}")]  # "3m" is "battle/3m"
+        near = same or get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise ValueError(f"Unknown environment {name!r}. {hint}Known are: {', '.join(known)}.")
     family, _, task = name.partition("/")
+    environment = _class_of(family, task)
+    arguments = [task] if family == "battle" else []
+    accepted = [option for option in inspect.signature(environment).parameters if option not in ("map_name", "name")]
+    for option in options:
+        if option not in accepted:
+            near = get_close_matches(option, accepted, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"{name!r} has no option {option!r}. {hint}It has {', '.join(accepted)}.")
+    return environment(*arguments, num_envs=num_envs, seed=seed, **options)
+
+
+def _class_of(family: str, task: str) -> Callable[..., AbstractEnvironment]:
     # Imported when asked for: a matrix game should not wait for the simulator's compiler.
     if family == "battle":
         from qmix_lightning.envs.battle.env import BattleEnvironment
 
-        battle: AbstractEnvironment = BattleEnvironment(task, num_envs=num_envs, seed=seed, **options)
-        return battle
+        return BattleEnvironment
     from qmix_lightning.envs.matrix import MatrixGame, TwoStepGame
 
-    if task == "two_step":
-        return TwoStepGame(num_envs=num_envs, seed=seed, **options)
-    return MatrixGame(num_envs=num_envs, seed=seed, **options)
+    return TwoStepGame if task == "two_step" else MatrixGame

@@ -79,8 +79,11 @@ class BatchedRollout(AbstractRollout):
             raise ValueError(f"BatchedRollout.play needs episodes >= 1, got {episodes}.")
         self._playing = False  # Training, if this environment trains too, starts anew.
         with torch.inference_mode(False), torch.no_grad():
-            self.env.seed(seed)
-            rounds = [self._play_one_each(policy) for _ in range(-(-episodes // self.env.num_envs))]
+            rounds = []
+            for number in range(-(-episodes // self.env.num_envs)):
+                # How often a battle restarted while others went on depends on the policy; the next round must not.
+                self.env.seed(seed + (number << 32))
+                rounds.append(self._play_one_each(policy))
             return torch.cat(rounds)[:episodes]
 
     def state_dict(self) -> dict[str, Any]:
@@ -103,9 +106,12 @@ class BatchedRollout(AbstractRollout):
         self._memory = policy.initial_memory(self.env.num_envs)
         self._last_action = torch.full(self._view[ACTION_MASK].shape[:-1], NO_ACTION, device=self._memory.device)
         if self._generator is None:
-            self._generator = Generator(self._memory.device).manual_seed(self.seed)
-            if self._generator_state is not None:
-                self._generator.set_state(self._generator_state)
+            self._generator = Generator(self._memory.device)
+            fresh, kept = self._generator.manual_seed(self.seed).get_state(), self._generator_state
+            if kept is not None and kept.shape == fresh.shape:
+                self._generator.set_state(kept)
+            elif kept is not None:  # Of another kind of device, which cannot be taken up.
+                self._generator.manual_seed(self.seed + self.env_steps)
 
     def _advance(self, policy: Policy, env_steps: int | None) -> tuple[Tensor, TensorDict] | None:
         here, there = self._view[OBSERVATION].device, self._memory.device

@@ -26,7 +26,8 @@ from qmix_lightning.spec import TaskSpec
 class BattleEnvironment(AbstractEnvironment):
     """SMAC battles without StarCraft: the same observations, state, masks and rewards, from an embedded simulator.
 
-    Battle number ``first + b`` of a seed is the same whatever the batch and the number of threads.
+    The battles in place ``first + b`` of a seed are the same, one after the other, whatever the batch and the number of
+    threads.
 
     Args:
         map_name: One of SMAC's maps, e.g. ``"3m"``.
@@ -111,7 +112,7 @@ class BattleEnvironment(AbstractEnvironment):
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
-        """Make the battles that start from now on depend on this seed alone."""
+        """Make the battles that start at the next full reset, and after, depend on this seed alone."""
         start_keys(self._clocks, np.uint64(operator.index(seed) % 2**64), self._first)
 
     def reset(self, which: Tensor | None = None) -> TensorDict:
