@@ -227,7 +227,7 @@ def make_learner(spec: TaskSpec) -> QLearner:
     torch.manual_seed(1)
     return QLearner(
         spec, mixer=lambda spec: QMixer(spec, hypernet_layers=2), gamma=GAMMA, lmbda=LAMBDA,
-        learning_rate=LEARNING_RATE, target_interval=TARGET_INTERVAL,
+        learning_rate=LEARNING_RATE, target_update="hard", target_interval=TARGET_INTERVAL,
     )  # fmt: skip
 
 
