@@ -122,10 +122,12 @@ class QMixCLI(LightningCLI):
         if self.subcommand == "fit":
             self._refuse_unknown_monitor()
             self._refuse_endless_decay()
-            self._refuse_used_folder()
         path = self._get(self.config, "ckpt_path")
         if path is not None:
             self._refuse_unfit_checkpoint(path)
+        if self.subcommand == "fit":
+            # Last, because asking for the folder makes it.
+            self._refuse_used_folder()
 
     def _refuse_endless_decay(self) -> None:
         rate = self.model.hparams["final_learning_rate"]
@@ -139,9 +141,11 @@ class QMixCLI(LightningCLI):
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         saved = self._get(self.config, "checkpoint")["dirpath"]
-        for file in (Path(self.trainer.log_dir or ".") / "config.yaml", Path(saved or "nowhere") / "last.ckpt"):
-            if file.exists():
-                refuse(f"{file.parent} holds another run ({file.name}). Choose an empty folder, or move it away.")
+        if saved and (Path(saved) / "last.ckpt").exists():
+            refuse(f"{saved} holds another run (last.ckpt). Choose an empty folder, or move it away.")
+        folder = Path(self.trainer.log_dir or ".")
+        if (folder / "config.yaml").exists():
+            refuse(f"{folder} holds another run (config.yaml). Choose an empty folder, or move it away.")
 
     def _refuse_unknown_monitor(self) -> None:
         monitor, told = self._get(self.config, "checkpoint")["monitor"], self.datamodule.rollout.env.info_keys

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 
 class EnvStepLogger(TensorBoardLogger):
     """Writes every scalar against the environment steps collected, which is what learning curves are compared by.
 
-    Every run has a folder of its own, ``save_dir/name/version_k``; nothing is written over an earlier one.
+    Every run has a folder of its own, ``save_dir/name/version_k``, also when several start at once; nothing is written
+    over an earlier one.
 
     Args:
         name: Folder of the runs of one recipe, e.g. ``battle-3m``.
@@ -31,3 +34,14 @@ class EnvStepLogger(TensorBoardLogger):
         # Lightning adds its epoch to everything; here there is only one.
         shown = {name: value for name, value in metrics.items() if name != "epoch"}
         super().log_metrics(shown, step if self.env_steps is None else self.env_steps())
+
+    def _get_next_version(self) -> int:
+        version: int = super()._get_next_version()
+        # Runs that start at the same time must not share a folder: it belongs to whoever makes it.
+        while getattr(rank_zero_only, "rank", 0) == 0:
+            try:
+                (Path(self.root_dir) / f"version_{version}").mkdir(parents=True)
+                break
+            except FileExistsError:
+                version += 1
+        return version

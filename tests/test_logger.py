@@ -33,3 +33,9 @@ def test_every_run_has_a_folder_of_its_own(tmp_path):
         logger.finalize("success")
         assert logger.log_dir == str(tmp_path / "game" / version)
     assert EnvStepLogger("game", str(tmp_path), version="mine").log_dir == str(tmp_path / "game" / "mine")
+
+
+def test_runs_that_start_at_the_same_time_have_folders_of_their_own(tmp_path):
+    loggers = [EnvStepLogger("game", str(tmp_path)) for _ in range(3)]
+    folders = [str(tmp_path / "game" / f"version_{version}") for version in range(3)]
+    assert [logger.log_dir for logger in loggers] == folders
