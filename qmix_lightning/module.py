@@ -20,8 +20,7 @@ from qmix_lightning.exploration.epsilon_greedy import epsilon_greedy
 from qmix_lightning.exploration.schedules import linear
 from qmix_lightning.functional.values import legal_argmax
 from qmix_lightning.metrics.outcome import (
-    DeadAllies,
-    DeadEnemies,
+    Deaths,
     EpisodeLength,
     EpisodeReturn,
     WinRate,
@@ -68,7 +67,7 @@ class QLearner(LightningModule):
         mixer: Makes the network that mixes the agents' values into the team's, from the task's sizes.
         gamma: Discount γ of a step.
         estimator: What the values are regressed towards: one-step targets ("td0"), rewards to the end of the episode
-            ("td1"), or the geometric mean of all between ("td_lambda").
+            ("td1"), or the mean of all between, weighted by powers of λ ("td_lambda").
         lmbda: Weight λ of longer returns in "td_lambda".
         double_q: Whether the online network chooses the action that the target network values.
         loss_function: Distance between value and target.
@@ -160,8 +159,8 @@ class QLearner(LightningModule):
                 "win_rate": WinRate(),
                 "return": EpisodeReturn(),
                 "episode_length": EpisodeLength(),
-                "dead_allies": DeadAllies(),
-                "dead_enemies": DeadEnemies(),
+                "dead_allies": Deaths(),
+                "dead_enemies": Deaths(),
             }
         )
         self.evaluation: dict[str, tuple[float, float, float]] = {}

@@ -2,11 +2,10 @@ import os
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule
 
 from qmix_lightning.datamodule import ReplayDataModule
 from qmix_lightning.spec import ACTION, MASK, OBSERVATION
-from tests.training import LIGHTNINGS_OWN_WARNING, quiet_trainer, small_data, small_learner
+from tests.training import LIGHTNINGS_OWN_WARNING, Mute, quiet_trainer, small_data, small_learner
 
 pytestmark = pytest.mark.filterwarnings(LIGHTNINGS_OWN_WARNING)
 
@@ -116,16 +115,6 @@ def test_an_unknown_environment_is_refused():
 
 
 def test_a_module_that_cannot_play_is_refused():
-    class Mute(LightningModule):
-        def training_step(self, batch, batch_idx):
-            raise AssertionError("nothing was ever played")
-
-        def validation_step(self, batch, batch_idx):
-            raise AssertionError("nothing was ever played")
-
-        def configure_optimizers(self):
-            return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
-
     words = r"module to be a Policy, with initial_memory and act, got Mute\. QLearner is one"
     with pytest.raises(TypeError, match=words):
         quiet_trainer(1).fit(Mute(), small_data())

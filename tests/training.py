@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from qmix_lightning.agents.gru import GRUAgent
 from qmix_lightning.cli import main
@@ -59,3 +59,16 @@ def qmix(*args: str | Path) -> None:
         patch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
         patch.setattr(sys, "argv", ["qmix", *map(str, args)])
         main()
+
+
+class Mute(LightningModule):
+    """A module that could train, but not play."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        raise AssertionError("nothing was ever played")
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        raise AssertionError("nothing was ever played")
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])

@@ -170,26 +170,11 @@ class EpisodeLength(EpisodeMean):
         self.add(mask.sum((1, 2)))
 
 
-class DeadAllies(EpisodeMean):
-    """Number of agents dead at the end of an episode.
+class Deaths(EpisodeMean):
+    """Number of units of one side that are dead at the end of an episode.
 
     Example:
-        >>> metric = DeadAllies()
-        >>> metric.update(torch.tensor([3, 0]))
-        >>> metric.compute()
-        tensor(1.5000)
-    """
-
-    def update(self, dead: Tensor) -> None:
-        """Add episodes by how many died, ``[B]``."""
-        self.add(dead)
-
-
-class DeadEnemies(EpisodeMean):
-    """Number of enemies dead at the end of an episode.
-
-    Example:
-        >>> metric = DeadEnemies()
+        >>> metric = Deaths()
         >>> metric.update(torch.tensor([3, 0]))
         >>> metric.compute()
         tensor(1.5000)

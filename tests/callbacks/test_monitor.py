@@ -1,13 +1,12 @@
 import time
 
 import pytest
-import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from qmix_lightning.callbacks.monitor import TrainingMonitor
 from qmix_lightning.logger import EnvStepLogger
-from tests.training import LIGHTNINGS_OWN_WARNING, quiet_trainer, small_data, small_learner
+from tests.training import LIGHTNINGS_OWN_WARNING, Mute, quiet_trainer, small_data, small_learner
 
 pytestmark = pytest.mark.filterwarnings(LIGHTNINGS_OWN_WARNING)
 
@@ -94,16 +93,6 @@ def test_rates_leave_evaluations_out():
 
 
 def test_it_refuses_a_module_or_data_that_it_cannot_ask():
-    class Mute(LightningModule):
-        def training_step(self, batch, batch_idx):
-            raise AssertionError("nothing was ever played")
-
-        def validation_step(self, batch, batch_idx):
-            raise AssertionError("nothing was ever played")
-
-        def configure_optimizers(self):
-            return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
-
     words = "TrainingMonitor expected a QLearner and a ReplayDataModule, got Mute and ReplayDataModule"
     with pytest.raises(TypeError, match=words):
         quiet_trainer(1, callbacks=[TrainingMonitor()]).fit(Mute(), small_data())

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from qmix_lightning.metrics.outcome import (
-    DeadAllies,
-    DeadEnemies,
+    Deaths,
     EpisodeLength,
     EpisodeReturn,
     WinRate,
@@ -24,8 +23,7 @@ def one_number_an_episode():
     yield WinRate, (won,), won.double().tolist()
     yield EpisodeReturn, (REWARD, MASK), returns
     yield EpisodeLength, (MASK,), LENGTHS.double().tolist()
-    yield DeadAllies, (dead,), dead.double().tolist()
-    yield DeadEnemies, (dead,), dead.double().tolist()
+    yield Deaths, (dead,), dead.double().tolist()
 
 
 CASES = pytest.mark.parametrize(
