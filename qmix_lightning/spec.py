@@ -30,6 +30,8 @@ STATE: Final = "state"
 """What the mixer sees of the world, ``[B, T, S]`` float32."""
 MASK: Final = "mask"
 """True where a step was really played, False on padding and on the step that only bootstraps, ``[B, T, 1]`` bool."""
+IS_INIT: Final = "is_init"
+"""True at the first step of a trajectory, where memories begin anew, ``[B, T, 1]`` bool; a window may hold several."""
 REWARD: Final = ("next", "reward")
 """What the team earned by the step, ``[B, T, 1]`` float32."""
 DONE: Final = ("next", "done")
@@ -40,6 +42,10 @@ INFO: Final = ("next", "info")
 """Where a task reports more about a step: ``battle_won``, ``dead_allies``, ``dead_enemies``, each ``[B, T, 1]``."""
 TD_ERROR: Final = "td_error"
 """The (squared) temporal-difference error of a step, ``[B, T, 1]`` float32."""
+EPISODE: Final = "index"
+"""Which stored episode a replayed step is of: the number of those ever stored before it, ``[B, T, 1]`` int64."""
+PRIORITY_WEIGHT: Final = "priority_weight"
+"""How much a replayed step counts in the loss, against the bias of prioritised replay, ``[B, T, 1]`` float32."""
 
 NO_ACTION: Final = -1
 """The last action of an agent that has not acted yet."""

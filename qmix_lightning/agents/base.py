@@ -43,12 +43,14 @@ class AbstractAgent(nn.Module, ABC):
         """
 
     @abstractmethod
-    def forward(self, observation: Tensor, last_action: Tensor) -> Tensor:
-        """Value whole episodes from their first step, with the initial memory.
+    def forward(self, observation: Tensor, last_action: Tensor, is_init: Tensor | None = None) -> Tensor:
+        """Value windows of steps, the first of them with the initial memory.
 
         Args:
             observation: ``[B, T, N, O]``.
-            last_action: ``[B, T, N]`` int64, ``NO_ACTION`` at the first step.
+            last_action: ``[B, T, N]`` int64, ``NO_ACTION`` at the first step of a trajectory.
+            is_init: ``[B, T, 1]`` bool, True where another trajectory begins and all agents have the initial memory
+                again, so that a window can hold several; None if each window holds one, from its first step.
 
         Returns:
             Action values ``[B, T, N, A]``, equal to those of :meth:`step` applied T times.

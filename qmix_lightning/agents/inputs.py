@@ -9,20 +9,48 @@ from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 from qmix_lightning.spec import NO_ACTION, TaskSpec
 
 
-def previous_action(action: Tensor) -> Tensor:
-    """Shift the actions of whole episodes one step later: ``u_{t-1}``, which is ``NO_ACTION`` at the first step.
+def previous_action(action: Tensor, is_init: Tensor | None = None) -> Tensor:
+    """Shift the actions of trajectories one step later: ``u_{t-1}``, which is ``NO_ACTION`` at the first step.
 
     Args:
-        action: ``[B, T, N]`` int64, from the first step of each episode.
+        action: ``[B, T, N]`` int64, from the first step of a trajectory.
+        is_init: ``[B, T, 1]`` bool, True where another trajectory begins; None if there is one in each window.
 
     Returns:
         ``[B, T, N]`` int64, what each agent did one step before.
 
+    Raises:
+        ValueError: If ``is_init`` is not ``[B, T, 1]`` bool.
+
     Example:
         >>> previous_action(torch.tensor([[[4], [5], [6]]]))[0, :, 0]
         tensor([-1,  4,  5])
+        >>> previous_action(torch.tensor([[[4], [5], [6]]]), torch.tensor([[[True], [False], [True]]]))[0, :, 0]
+        tensor([-1,  4, -1])
     """
-    return F.pad(action[:, :-1], (0, 0, 1, 0), value=NO_ACTION)
+    previous = F.pad(action[:, :-1], (0, 0, 1, 0), value=NO_ACTION)
+    if is_init is None:
+        return previous
+    return torch.where(checked_is_init(is_init, action), NO_ACTION, previous)
+
+
+def checked_is_init(is_init: Tensor, action: Tensor) -> Tensor:
+    """``is_init``, if it marks steps of the windows that the actions are from.
+
+    Args:
+        is_init: Expected to be ``[B, T, 1]`` bool.
+        action: ``[B, T, N]``.
+
+    Raises:
+        ValueError: If it is anything else, which might broadcast unnoticed.
+    """
+    expected = (*action.shape[:2], 1)
+    if is_init.shape != expected or is_init.dtype != torch.bool:
+        raise ValueError(
+            f"Expected is_init to be bool of shape {expected}, one mark for all agents of a step, got {is_init.dtype}"
+            f" {tuple(is_init.shape)}."
+        )
+    return is_init
 
 
 class AgentInput(nn.Module):

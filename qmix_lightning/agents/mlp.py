@@ -57,7 +57,7 @@ class MLPAgent(AbstractAgent):
         """Value one step; the memory is empty and comes back as it is."""
         return self(observation, last_action), memory
 
-    def forward(self, observation: Tensor, last_action: Tensor) -> Tensor:
-        """Value all steps at once, ``[B, T, N, A]``."""
+    def forward(self, observation: Tensor, last_action: Tensor, is_init: Tensor | None = None) -> Tensor:
+        """Value all steps at once, ``[B, T, N, A]``; where a trajectory begins makes no difference."""
         values: Tensor = self.head(self.input(observation, last_action))
         return values

@@ -21,7 +21,7 @@ def hypernetwork(
     Args:
         state_size: Length S of the state.
         outputs: How many weights it makes.
-        layers: 1 is linear (TorchRL, PyMARL's ``qmix_beta``); 2 has one hidden ReLU layer (PyMARL's ``qmix``).
+        layers: 1 is linear (TorchRL); 2 has one hidden ReLU layer (PyMARL's ``qmix.yaml``).
         embed: Width of the hidden layer.
         device: Where the parameters are made.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Final, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -13,27 +13,39 @@ from qmix_lightning.mixers.base import Mixer
 from qmix_lightning.mixers.hypernet import hypernetwork
 from qmix_lightning.spec import TaskSpec
 
+MonotoneActivation = Literal["abs", "softplus", "relu", "quadratic"]
+
+_ACTIVATIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+    "abs": torch.abs,
+    "softplus": F.softplus,
+    "relu": F.relu,
+    "quadratic": lambda weight: 0.5 * weight * weight,
+}
+
 
 class QMixer(Mixer):
     r"""QMIX: a network that the state makes, and that grows with every agent's value.
 
     .. math:: Q_{tot} = \mathrm{elu}\big(Q\,|W_1(s)| + b_1(s)\big)\,|w_f(s)| + V(s)
 
-    With one layer of hypernetwork, parameters and their order of creation are those of
-    ``torchrl.modules.models.multiagent.QMixer``: the same seed gives the same weights, and state dicts are
-    exchangeable.
+    Parameters and their order of creation are those of ``torchrl.modules.models.multiagent.QMixer`` with one layer of
+    hypernetwork, and those of PyMARL's ``QMixer`` with one layer and with two: ``hyper_w_1``, ``hyper_w_final``,
+    ``hyper_b_1``, ``V``, in which a network of two layers is a Sequential with the entries ``0`` and ``2``. The same
+    seed gives the same weights, and state dicts are exchangeable.
 
     Args:
         state_shape: Shape of one state, or the task's sizes, which tell it and the number of agents.
         mixing_embed_dim: Width E of the mixing network.
         n_agents: Number of agents N; not needed with the task's sizes.
         device: Where the parameters are made.
-        hypernet_layers: Layers of the networks that make the mixing weights: 1 as in TorchRL, 2 as in PyMARL's
-            ``qmix``.
+        hypernet_layers: Layers of the networks that make the mixing weights W_1 and w_f: 1 as in TorchRL, 2 as in
+            PyMARL's ``qmix.yaml``.
         hypernet_embed: Width of their hidden layer, if there is one.
+        monotone_activation: What keeps the mixing weights from being negative: their absolute value ("abs", as in the
+            paper, TorchRL and PyMARL), "softplus", "relu", or half their square ("quadratic").
 
     Raises:
-        ValueError: If a size is missing or not positive.
+        ValueError: If a size is missing or not positive, or ``monotone_activation`` is unknown.
 
     Example:
         >>> mixer = QMixer(state_shape=5, mixing_embed_dim=32, n_agents=3)
@@ -43,7 +55,8 @@ class QMixer(Mixer):
         >>> QMixer(spec).state_shape
         torch.Size([48])
 
-    Rashid et al. (2018), QMIX: Monotonic Value Function Factorisation for Deep Multi-Agent RL, figure 2.
+    Rashid et al. (2018), QMIX: Monotonic Value Function Factorisation for Deep Multi-Agent RL, figure 2; softplus and
+    quadratic are the alternatives in the mixers of PyMARL2's descendants (``qmix_pos_func``).
     """
 
     monotonic: ClassVar[bool] = True
@@ -57,14 +70,24 @@ class QMixer(Mixer):
         *,
         hypernet_layers: Literal[1, 2] = 1,
         hypernet_embed: int = 64,
+        monotone_activation: MonotoneActivation = "abs",
     ) -> None:
         if isinstance(state_shape, TaskSpec):
             n_agents = state_shape.n_agents if n_agents is None else n_agents
             state_shape = state_shape.state_size
         if n_agents is None:
             raise ValueError("QMixer expected n_agents, or a TaskSpec in place of state_shape, got neither.")
+        if mixing_embed_dim < 1 or hypernet_embed < 1:
+            raise ValueError(
+                f"QMixer expected positive widths, got mixing_embed_dim={mixing_embed_dim} and"
+                f" hypernet_embed={hypernet_embed}."
+            )
+        if monotone_activation not in _ACTIVATIONS:
+            raise ValueError(
+                f"Unknown monotone_activation {monotone_activation!r}, expected one of {', '.join(_ACTIVATIONS)}."
+            )
         super().__init__(n_agents=n_agents, needs_state=True, state_shape=state_shape, device=device)
-        self.embed_dim = mixing_embed_dim
+        self.embed_dim, self.monotone_activation = mixing_embed_dim, monotone_activation
 
         def weights(outputs: int) -> nn.Module:
             return hypernetwork(self.state_dim, outputs, layers=hypernet_layers, embed=hypernet_embed, device=device)
@@ -78,9 +101,11 @@ class QMixer(Mixer):
         """Mix ``[*B, N, 1]`` with the state ``[*B, *state_shape]`` to ``[*B, 1]``."""
         assert state is not None, "QMixer needs the state."
         batch = chosen_action_value.shape[:-2]
-        state = state.reshape(*batch, self.state_dim)
-        w_1 = self.hyper_w_1(state).abs().unflatten(-1, (self.n_agents, self.embed_dim))
-        w_final = self.hyper_w_final(state).abs()
+        # Some steps of a longer tensor, as they are, would be multiplied one by one in each of the four networks.
+        state = state.reshape(*batch, self.state_dim).contiguous()
+        positive = _ACTIVATIONS[self.monotone_activation]
+        w_1 = positive(self.hyper_w_1(state)).reshape(*batch, self.n_agents, self.embed_dim)
+        w_final = positive(self.hyper_w_final(state))
         # Both products are tiny, one for each element of the batch. Multiplying and adding takes two thirds of the time
         # of torch.bmm on a CPU (forward and backward, 1920 states, 3 agents).
         hidden = F.elu((chosen_action_value * w_1).sum(-2) + self.hyper_b_1(state))

@@ -23,6 +23,8 @@ class VDNMixer(Mixer):
     Example:
         >>> VDNMixer(n_agents=2)(torch.tensor([[[1.0], [2.0]]]))
         tensor([[3.]])
+        >>> VDNMixer(n_agents=2)(torch.tensor([[[1.0], [2.0]]]), agent_mask=torch.tensor([[True, False]]))
+        tensor([[1.]])
 
     Sunehag et al. (2017), Value-Decomposition Networks For Cooperative Multi-Agent Learning, equation 1.
     """

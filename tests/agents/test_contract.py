@@ -46,6 +46,63 @@ def test_an_episode_at_once_equals_the_episode_step_by_step(member, options):
     torch.testing.assert_close(agent(observation, last_action), torch.stack(values, 1))
 
 
+TRAJECTORIES = [(0, 0, 2), (0, 2, 3), (0, 3, 6), (1, 0, 1), (1, 1, 6)]
+"""Battle, first step and end of each trajectory in a packed window of two rows of six steps."""
+
+
+def packed():
+    """Two rows, each packed with several trajectories, and the marks of where those begin."""
+    generator = torch.Generator().manual_seed(2)
+    action = torch.randint(0, 5, (2, 6, 3), generator=generator)
+    observation = torch.randn(2, 6, 3, 4, generator=generator, dtype=torch.float64)
+    is_init = torch.zeros(2, 6, 1, dtype=torch.bool)
+    for battle, begin, _ in TRAJECTORIES:
+        is_init[battle, begin] = True
+    return observation, previous_action(action, is_init), is_init
+
+
+def test_trajectories_in_a_packed_window_are_valued_as_if_each_were_alone_and_so_are_the_gradients(member):
+    agent = member(SPEC).double()
+    observation, last_action, is_init = packed()
+    whole = agent(observation.requires_grad_(), last_action, is_init)
+    alone = torch.zeros_like(whole)
+    for battle, begin, end in TRAJECTORIES:
+        window = slice(battle, battle + 1), slice(begin, end)
+        alone[window] = agent(observation[window], last_action[window])
+    torch.testing.assert_close(whole, alone)
+    weight, leaves = torch.randn_like(whole), [observation, *agent.parameters()]
+    ours, theirs = (torch.autograd.grad((values * weight).sum(), leaves) for values in (whole, alone))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_a_packed_window_equals_its_steps_with_the_memory_forgotten_between_trajectories(member):
+    agent = member(SPEC).double()
+    observation, last_action, is_init = packed()
+    memory, values = agent.initial_memory(2), []
+    for t in range(6):
+        memory = torch.where(is_init[:, t, :, None], agent.initial_memory(2), memory)
+        value, memory = agent.step(observation[:, t], last_action[:, t], memory)
+        values.append(value)
+    torch.testing.assert_close(agent(observation, last_action, is_init), torch.stack(values, 1))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_window_of_one_trajectory_needs_no_marks(member, first):
+    agent = member(SPEC).double()
+    observation, last_action = episode()
+    is_init = torch.zeros(2, 6, 1, dtype=torch.bool)
+    is_init[:, 0] = first
+    torch.testing.assert_close(agent(observation, last_action, is_init), agent(observation, last_action))
+
+
+def test_nothing_leaks_from_one_trajectory_into_the_next_not_even_nan(member):
+    agent = member(SPEC).double()
+    observation, last_action, is_init = packed()
+    values = agent(observation, last_action, is_init)
+    observation[0, :2] = float("nan")
+    torch.testing.assert_close(agent(observation, last_action, is_init)[0, 2:], values[0, 2:])
+
+
 def test_values_have_an_entry_for_each_action(member):
     assert member(SPEC).double()(*episode()).shape == (2, 6, 3, 5)
 
@@ -111,15 +168,15 @@ def test_gradients_reach_every_parameter(member):
 def test_values_are_those_of_the_parameters_swapped_in(member, how):
     # Recurrent layers cache their weights: a target network must not silently use the online one's.
     agent, target = member(SPEC).double(), member(SPEC).double()
-    observation, last_action = episode()
-    before = agent(observation, last_action)
-    if how == "functional_call":
-        swapped = functional_call(agent, dict(target.named_parameters()), (observation, last_action))
-    else:
-        with TensorDict.from_module(target).to_module(agent):
-            swapped = agent(observation, last_action)
-    torch.testing.assert_close(swapped, target(observation, last_action))
-    assert torch.equal(agent(observation, last_action), before)
+    for inputs in (episode(), packed()):
+        before = agent(*inputs)
+        if how == "functional_call":
+            swapped = functional_call(agent, dict(target.named_parameters()), inputs)
+        else:
+            with TensorDict.from_module(target).to_module(agent):
+                swapped = agent(*inputs)
+        torch.testing.assert_close(swapped, target(*inputs))
+        assert torch.equal(agent(*inputs), before)
 
 
 def test_it_steps_and_learns_in_mixed_precision(member):
@@ -130,8 +187,19 @@ def test_it_steps_and_learns_in_mixed_precision(member):
         for t in range(2):
             value, memory = agent.step(observation[:, t].float(), last_action[:, t], memory)
         whole = agent(observation.float(), last_action)
+        marked = agent(observation.float(), last_action, torch.zeros(2, 6, 1, dtype=torch.bool))
     torch.testing.assert_close(value.float(), whole[:, 1].float(), atol=0.02, rtol=0.1)
-    whole.float().sum().backward()
+    torch.testing.assert_close(marked.float(), whole.float(), atol=0.02, rtol=0.1)
+    (whole.float() + marked.float()).sum().backward()
+
+
+def test_it_compiles_to_one_graph_if_recurrent_layers_are_allowed(member):
+    torch._dynamo.reset()
+    agent = member(SPEC).double()
+    compiled = torch.compile(agent, fullgraph=True, backend="eager")
+    with torch._dynamo.config.patch(allow_rnn=True):
+        for inputs in (episode(), packed()):
+            torch.testing.assert_close(compiled(*inputs), agent(*inputs))
 
 
 def test_memory_follows_the_parameters(member):

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
@@ -28,3 +29,11 @@ def test_values_equal_pymarls_network_which_loops_over_a_gru_cell():
 
 def test_the_memory_has_the_hidden_size():
     assert GRUAgent(SPEC, hidden_size=8).initial_memory(2).shape == (2, 3, 8)
+
+
+def test_marks_that_are_not_one_for_each_step_are_refused():
+    agent, observation, last_action = GRUAgent(SPEC), torch.zeros(2, 6, 3, 4), torch.zeros(2, 6, 3, dtype=torch.int64)
+    with pytest.raises(
+        ValueError, match=r"Expected is_init to be bool of shape \(2, 6, 1\), .* got torch.bool \(2, 6\)"
+    ):
+        agent(observation, last_action, torch.ones(2, 6, dtype=torch.bool))

@@ -20,6 +20,23 @@ def test_the_previous_action_of_a_single_step_is_none():
     assert torch.equal(previous_action(torch.ones(2, 1, 3, dtype=torch.int64)), torch.full((2, 1, 3), NO_ACTION))
 
 
+def test_no_previous_action_is_that_of_another_trajectory():
+    action, is_init = torch.arange(24).view(2, 4, 3), torch.zeros(2, 4, 1, dtype=torch.bool)
+    assert torch.equal(previous_action(action, is_init), previous_action(action))
+    is_init[0, 2] = True
+    shifted = previous_action(action, is_init)
+    assert torch.equal(shifted[0, 2:], previous_action(action[:1, 2:])[0])
+    assert torch.equal(shifted[0, :2], previous_action(action[:1, :2])[0])
+    assert torch.equal(shifted[1], previous_action(action)[1])
+    assert shifted.dtype == torch.int64
+
+
+@pytest.mark.parametrize("is_init", [torch.ones(2, 4, 1), torch.ones(2, 4).bool(), torch.ones(2, 4, 3).bool()])
+def test_marks_that_are_not_one_for_each_step_are_refused(is_init):
+    with pytest.raises(ValueError, match=r"Expected is_init to be bool of shape \(2, 4, 1\), one mark .* got torch"):
+        previous_action(torch.zeros(2, 4, 3, dtype=torch.int64), is_init)
+
+
 @pytest.mark.parametrize("agent_id", [True, False])
 @pytest.mark.parametrize("last_action", [True, False])
 def test_the_layer_equals_a_linear_layer_on_the_concatenated_one_hots_and_so_do_its_gradients(last_action, agent_id):
