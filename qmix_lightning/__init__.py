@@ -14,37 +14,46 @@ if TYPE_CHECKING:
     from qmix_lightning.agents.mlp import MLPAgent
     from qmix_lightning.callbacks.monitor import TrainingMonitor
     from qmix_lightning.callbacks.progress import BattleProgress
+    from qmix_lightning.callbacks.target_networks import TargetUpdater
     from qmix_lightning.datamodule import ReplayDataModule
     from qmix_lightning.envs.base import AbstractEnvironment
     from qmix_lightning.envs.checking import check_env
     from qmix_lightning.envs.registry import make
+    from qmix_lightning.exploration.egreedy import EGreedyModule
     from qmix_lightning.logger import EnvStepLogger
     from qmix_lightning.mixers.base import Mixer
     from qmix_lightning.mixers.qmix import QMixer
     from qmix_lightning.mixers.vdn import VDNMixer
     from qmix_lightning.module import QLearner
     from qmix_lightning.objectives.estimators import ValueEstimators
+    from qmix_lightning.objectives.hard_update import HardUpdate
     from qmix_lightning.objectives.qmixer import QMixerLoss
     from qmix_lightning.objectives.qvalue import QValueModule
-    from qmix_lightning.objectives.target_update import HardUpdate, SoftUpdate
+    from qmix_lightning.objectives.qvalue_actor import QValueActor
+    from qmix_lightning.objectives.safe_sequential import SafeSequential
+    from qmix_lightning.objectives.soft_update import SoftUpdate
     from qmix_lightning.spec import Policy, TaskSpec
 
 _HOME = {
     "AbstractAgent": "agents.base",
     "AbstractEnvironment": "envs.base",
     "BattleProgress": "callbacks.progress",
+    "EGreedyModule": "exploration.egreedy",
     "EnvStepLogger": "logger",
     "GRUAgent": "agents.gru",
-    "HardUpdate": "objectives.target_update",
+    "HardUpdate": "objectives.hard_update",
     "MLPAgent": "agents.mlp",
     "Mixer": "mixers.base",
     "Policy": "spec",
     "QLearner": "module",
     "QMixer": "mixers.qmix",
     "QMixerLoss": "objectives.qmixer",
+    "QValueActor": "objectives.qvalue_actor",
     "QValueModule": "objectives.qvalue",
     "ReplayDataModule": "datamodule",
-    "SoftUpdate": "objectives.target_update",
+    "SafeSequential": "objectives.safe_sequential",
+    "SoftUpdate": "objectives.soft_update",
+    "TargetUpdater": "callbacks.target_networks",
     "TaskSpec": "spec",
     "TrainingMonitor": "callbacks.monitor",
     "VDNMixer": "mixers.vdn",
@@ -54,9 +63,10 @@ _HOME = {
 }
 
 __all__ = [
-    "AbstractAgent", "AbstractEnvironment", "BattleProgress", "EnvStepLogger", "GRUAgent", "HardUpdate", "MLPAgent",
-    "Mixer", "Policy", "QLearner", "QMixer", "QMixerLoss", "QValueModule", "ReplayDataModule", "SoftUpdate", "TaskSpec",
-    "TrainingMonitor", "VDNMixer", "ValueEstimators", "check_env", "make",
+    "AbstractAgent", "AbstractEnvironment", "BattleProgress", "EGreedyModule", "EnvStepLogger", "GRUAgent",
+    "HardUpdate", "MLPAgent", "Mixer", "Policy", "QLearner", "QMixer", "QMixerLoss", "QValueActor", "QValueModule",
+    "ReplayDataModule", "SafeSequential", "SoftUpdate", "TargetUpdater", "TaskSpec", "TrainingMonitor", "VDNMixer",
+    "ValueEstimators", "check_env", "make",
 ]  # fmt: skip
 
 

@@ -28,8 +28,9 @@ from qmix_lightning.metrics.outcome import (
 )
 from qmix_lightning.mixers.base import Mixer
 from qmix_lightning.mixers.qmix import QMixer
+from qmix_lightning.objectives.hard_update import HardUpdate
 from qmix_lightning.objectives.qmixer import QMixerLoss
-from qmix_lightning.objectives.target_update import HardUpdate, SoftUpdate
+from qmix_lightning.objectives.soft_update import SoftUpdate
 from qmix_lightning.spec import (
     ACTION,
     ACTION_VALUE,
@@ -171,6 +172,11 @@ class QLearner(LightningModule):
         return self.loss.local_value_network[1].module  # type: ignore[no-any-return]
 
     @property
+    def target_agent(self) -> AbstractAgent:
+        """The target of the network that values each agent's actions."""
+        return self.loss.target_network("local_value_network")[1].module  # type: ignore[index, no-any-return]
+
+    @property
     def mixer(self) -> Mixer:
         """The network that mixes the agents' values."""
         return self.loss.mixer_network.module  # type: ignore[no-any-return]
@@ -198,11 +204,8 @@ class QLearner(LightningModule):
         if env_steps is not None:
             value, memory = self.agent.step(observation, last_action, memory)
             return epsilon_greedy(value, action_mask, self.epsilon(env_steps), generator), memory
-        if self.hparams["greedy_network"] == "online":
-            value, memory = self.agent.step(observation, last_action, memory)
-        else:
-            with self.loss.target_local_value_network_params.to_module(self.loss.local_value_network):
-                value, memory = self.agent.step(observation, last_action, memory)
+        agent = self.agent if self.hparams["greedy_network"] == "online" else self.target_agent
+        value, memory = agent.step(observation, last_action, memory)
         return legal_argmax(value, action_mask), memory
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:

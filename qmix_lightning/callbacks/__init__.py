@@ -1,6 +1,7 @@
-"""What needs both the learner and the world: monitoring and progress."""
+"""What is added to a training run: monitoring, progress, and targets of other modules."""
 
 from qmix_lightning.callbacks.monitor import TrainingMonitor
 from qmix_lightning.callbacks.progress import BattleProgress
+from qmix_lightning.callbacks.target_networks import TargetUpdater
 
-__all__ = ["BattleProgress", "TrainingMonitor"]
+__all__ = ["BattleProgress", "TargetUpdater", "TrainingMonitor"]

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 
-def masked_mean(value: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over the steps that were really played: ``Σ value · mask / Σ mask``, 0 if none was.
+def masked_mean(value: Tensor, mask: Tensor | None, weight: Tensor | None = None) -> Tensor:
+    """Mean over the steps that were really played: ``Σ weight · value · mask / Σ weight · mask``, 0 if none was.
 
     Args:
         value: Any shape, finite everywhere (see :func:`without_padding`).
         mask: Bool of the same shape; None averages over everything.
+        weight: How much each step counts, of a shape that can be broadcast to it; None means all alike.
 
     Returns:
         A scalar.
@@ -20,10 +21,15 @@ def masked_mean(value: Tensor, mask: Tensor | None) -> Tensor:
         >>> masked_mean(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([True, True, False]))
         tensor(1.5000)
     """
-    if mask is None:
+    if weight is None and mask is None:
         return value.mean()
-    # The clamp keeps a batch of nothing but padding from turning every parameter into NaN.
-    return (value * mask).sum() / mask.sum().clamp(min=1)
+    if mask is not None:
+        weight = mask if weight is None else weight * mask
+    assert weight is not None, "There is a mask or a weight."
+    weight = weight.expand_as(value)
+    total = weight.sum()
+    # A batch of nothing but padding must not turn every parameter into NaN.
+    return (value * weight).sum() / total.where(total > 0, 1)
 
 
 def without_padding(value: Tensor, mask: Tensor | None, fill: float = 0) -> Tensor:

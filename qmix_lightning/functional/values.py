@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_batchedtensor
 
 
 def legal_argmax(value: Tensor, mask: Tensor | None = None, *, check: bool | None = None) -> Tensor:
     """The most valuable legal action, the first of equals.
 
-    The only place where illegal actions are excluded: it returns an index, so that no stand-in for "minus infinity" is
-    ever passed on.
+    Illegal actions are excluded here and in :func:`legal_max` alone: neither passes a stand-in for "minus infinity" on,
+    unless no action is legal and nobody checks.
 
     Args:
         value: ``[..., A]``; what it holds for illegal actions, even NaN, does not matter.
@@ -30,20 +31,59 @@ def legal_argmax(value: Tensor, mask: Tensor | None = None, *, check: bool | Non
     """
     if mask is None:
         return value.argmax(-1)
+    # As fast as argmax, and the value tells whether there was a legal action.
+    best, action = _legal_values(value, mask).max(-1)
+    _refuse_no_legal_action(best, mask, check)
+    return action
+
+
+def legal_max(value: Tensor, mask: Tensor | None = None, *, check: bool | None = None) -> Tensor:
+    """The value of the most valuable legal action: what :func:`legal_argmax` picks, in two thirds of the time.
+
+    Args:
+        value: ``[..., A]``.
+        mask: ``[..., A]`` bool, as in :func:`legal_argmax`.
+        check: As in :func:`legal_argmax`.
+
+    Returns:
+        ``[...]``.
+
+    Raises:
+        ValueError: If the mask is not bool, has another shape, or leaves a row without a legal action.
+
+    Example:
+        >>> legal_max(torch.tensor([1.0, 5.0, 3.0]), torch.tensor([True, False, True]))
+        tensor(3.)
+    """
+    if mask is None:
+        return value.amax(-1)
+    best = _legal_values(value, mask).amax(-1)
+    _refuse_no_legal_action(best, mask, check)
+    return best
+
+
+def _legal_values(value: Tensor, mask: Tensor) -> Tensor:
     if mask.dtype != torch.bool or mask.shape != value.shape:
         raise ValueError(
             f"An action mask must be bool and of the shape {tuple(value.shape)} of the action values, got {mask.dtype}"
             f" of shape {tuple(mask.shape)}. Cast it with .bool(), or expand it to all agents and actions."
         )
+    return torch.where(mask, value, -torch.inf)
+
+
+def _refuse_no_legal_action(best: Tensor, mask: Tensor, check: bool | None) -> None:
     if check is None:
-        check = mask.device.type == "cpu" and not torch.compiler.is_compiling()
-    if check and not (legal := mask.any(-1)).all():
+        # A graph would break, a GPU would be waited for, and below vmap there is no single answer.
+        check = mask.device.type == "cpu" and not torch.compiler.is_compiling() and not is_batchedtensor(mask)
+    # Where no action is legal, the best value is minus infinity: a hundredth of the time of looking through the mask.
+    if not check or best.numel() == 0 or best.detach().amin() > -torch.inf:
+        return
+    if not (legal := mask.any(-1)).all():
         row = legal.logical_not().nonzero()[0].tolist()
         raise ValueError(
             f"Expected a legal action in every row of the action mask, got none at index {row}. An agent that cannot"
             ' act needs one action ("no-op") that stays legal.'
         )
-    return torch.where(mask, value, -torch.inf).argmax(-1)
 
 
 def chosen_value(value: Tensor, action: Tensor) -> Tensor:

@@ -1,53 +1,33 @@
-"""What a loss is, apart from its formula: owner of networks and their targets, of keys and of an estimator."""
+"""What a loss is, apart from its formula: owner of networks, of keys and of an estimator."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from copy import deepcopy
+from abc import abstractmethod
 from dataclasses import fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
-from tensordict.nn import TensorDictModuleBase, TensorDictParams
-from torch import Tensor, nn
+from tensordict.nn import InteractionType
+from torch import Tensor
 
 from qmix_lightning.objectives.estimators import AbstractValueEstimator, ValueEstimators, make_estimator
+from qmix_lightning.objectives.networks import AbstractNetworkOwner
+
+Randomness = Literal["error", "same", "different"]
 
 
-def own_parameters(module: nn.Module) -> TensorDictParams:
-    """The module's very own parameters and buffers, as a tree.
-
-    Args:
-        module: Any module, even one without parameters.
-
-    Returns:
-        A module whose leaves are the tensors of ``module``, not copies.
-
-    Example:
-        >>> layer = nn.Linear(2, 3)
-        >>> own_parameters(layer)["weight"] is layer.weight
-        True
-    """
-    params = TensorDict.from_module(module, as_module=True)
-    # A module without parameters, such as VDN, comes back as a plain tensordict.
-    return params if isinstance(params, TensorDictParams) else TensorDictParams(params, no_convert=True)
-
-
-class AbstractLoss(TensorDictModuleBase, ABC):  # type: ignore[misc]
+class AbstractLoss(AbstractNetworkOwner):
     """A loss over a tensordict, with the anatomy of TorchRL's ``LossModule``.
-
-    A network called ``x`` is kept as the plain attribute ``x``; the loss's children are its parameters, ``x_params``
-    (the network's own, so that they train wherever they are listed), and ``target_x_params`` (buffers), if it has
-    targets of its own. Without, ``target_x_params`` are the live parameters without gradient.
 
     Attributes:
         tensor_keys: Where the loss reads and writes.
         has_target_update: Whether somebody promised to update the targets.
+        deterministic_sampling_mode: How networks that explore behave inside the loss.
+        vmap_randomness: Kept for compatibility; nothing here is vectorised by vmap.
     """
 
     default_keys: ClassVar[Any]
@@ -58,46 +38,19 @@ class AbstractLoss(TensorDictModuleBase, ABC):  # type: ignore[misc]
         " Make a HardUpdate or a SoftUpdate of the loss and call its step(), or update the targets yourself and silence"
         " this by RL_WARNINGS=0."
     )
+    deterministic_sampling_mode: InteractionType = InteractionType.DETERMINISTIC
+    vmap_randomness: Randomness = "error"
 
     def __init__(self) -> None:
         super().__init__()
         self.tensor_keys = self.default_keys()
         self.has_target_update = self._warned = False
-        self._network_names: list[str] = []
         self._value_estimator: AbstractValueEstimator
         self.make_value_estimator()
 
     @abstractmethod
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
         """Compute the loss of a batch."""
-
-    def keep_network(self, name: str, network: nn.Module, *, target: bool) -> None:
-        """Own a network, and a copy of its parameters if ``target``.
-
-        Args:
-            name: The attribute it becomes.
-            network: The user's network, which stays the user's.
-            target: Whether it gets target parameters of its own.
-
-        Raises:
-            ValueError: If the network has uninitialised parameters.
-        """
-        if any(nn.parameter.is_lazy(tensor) for tensor in (*network.parameters(), *network.buffers())):
-            raise ValueError(
-                f"Expected a {name} whose parameters have shapes, got uninitialised ones. Run lazy modules on an"
-                " example before making a loss of them."
-            )
-        self._network_names.append(name)
-        self.__dict__[name] = network
-        params = own_parameters(network)
-        setattr(self, f"{name}_params", params)
-        if target:
-            setattr(self, f"target_{name}_params", TensorDictParams(params.data.clone(), no_convert=True))
-
-    def target_params(self, name: str) -> TensorDictBase:
-        """Parameters of the target of a network: its copy, or the live ones without gradient."""
-        copies = self._modules.get(f"target_{name}_params")
-        return own_parameters(self.__dict__[name]).data if copies is None else copies
 
     def set_keys(self, **keys: NestedKey | None) -> None:
         """Change where the loss reads and writes: all of the given keys or, after an error, none.
@@ -114,31 +67,69 @@ class AbstractLoss(TensorDictModuleBase, ABC):  # type: ignore[misc]
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 raise ValueError(
-                    f"{name} is not an accepted tensordict key. Accepted keys are: {set(known)}."
+                    f"{name} is not an accepted tensordict key. Accepted keys are: {', '.join(known)}."
                     + (f" Did you mean {near[0]!r}?" if near else "")
                 )
-            parts = key if isinstance(key, tuple) else (key,)
-            if key is not None and not all(isinstance(part, str) for part in parts):
+            if key is not None and not _is_key(key):
                 raise ValueError(f"key name must be of type NestedKey (str or tuple of str), got {name}={key!r}.")
         new = {name: getattr(defaults, name) if key is None else key for name, key in keys.items()}
         self.tensor_keys = replace(self.tensor_keys, **new)
+        self.keys_changed()
+
+    @property
+    def loss_mask_key(self) -> NestedKey | None:
+        """Where a mask says which steps count: TorchRL's way to say ``set_keys(mask=...)``.
+
+        ``"auto"``, the default there, means none here, as it does in TorchRL's loss of this name.
+        """
+        return "auto" if self.tensor_keys.mask is None else self.tensor_keys.mask
+
+    @loss_mask_key.setter
+    def loss_mask_key(self, key: NestedKey | None) -> None:
+        self.set_keys(mask=None if key == "auto" else key)
+
+    @property
+    def use_prioritized_weights(self) -> bool | str:
+        """Whether importance weights count: TorchRL's way to say ``set_keys(priority_weight="priority_weight")``.
+
+        ``"auto"``, the default there, means no here, as it does in TorchRL's loss of this name.
+        """
+        return "auto" if self.tensor_keys.priority_weight is None else True
+
+    @use_prioritized_weights.setter
+    def use_prioritized_weights(self, use: bool | str) -> None:
+        self.set_keys(priority_weight="priority_weight" if use is True else None)
+
+    def keys_changed(self) -> None:
+        """Tell whoever depends on the keys; called after every change of them or of the estimator."""
+        keys = self.tensor_keys
+        self._value_estimator.set_keys(
+            advantage=keys.advantage, value_target=keys.value_target, value=keys.global_value, reward=keys.reward,
+            done=keys.done, terminated=keys.terminated,
+        )  # fmt: skip
 
     @property
     def value_estimator(self) -> AbstractValueEstimator:
         """What computes the targets."""
         return self._value_estimator
 
+    @value_estimator.setter
+    def value_estimator(self, estimator: AbstractValueEstimator) -> None:
+        self.make_value_estimator(estimator)
+
     @property
     def value_type(self) -> ValueEstimators:
         """Name of the estimator."""
         return self._value_estimator.value_type
 
-    def make_value_estimator(self, value_type: Any = None, **hyperparameters: Any) -> Self:
+    def make_value_estimator(self, value_type: Any = None, **hyperparams: Any) -> Self:
         """Choose the returns to regress towards.
 
         Args:
-            value_type: ``ValueEstimators.TD0`` (the default), ``TD1`` or ``TDLambda``, or their names.
-            **hyperparameters: ``gamma`` (0.99), ``lmbda`` (0.95, of TDLambda), ``time_dim``.
+            value_type: ``ValueEstimators.TD0`` (the default), ``TD1`` or ``TDLambda``, their names, or a class or an
+                instance of :class:`~qmix_lightning.objectives.estimators.AbstractValueEstimator`.
+            **hyperparams: ``gamma`` (0.99, or the loss's attribute ``gamma`` if you gave it one), ``lmbda`` (0.95, of
+                TDLambda), ``time_dim``, ``average_rewards``, ``group_key``.
 
         Returns:
             The loss itself.
@@ -147,18 +138,52 @@ class AbstractLoss(TensorDictModuleBase, ABC):  # type: ignore[misc]
             NotImplementedError: If the estimator is not one of these.
             KeyError: If the name is unknown.
             ValueError: If a hyper-parameter is out of range.
+            TypeError: If a hyper-parameter is unknown.
         """
         value_type = self.default_value_estimator if value_type is None else value_type
-        estimator = make_estimator(value_type, type(self).__name__, **hyperparameters)
+        if hasattr(self, "gamma") and not isinstance(value_type, AbstractValueEstimator):
+            hyperparams.setdefault("gamma", float(self.gamma))
+        estimator = make_estimator(value_type, type(self).__name__, **hyperparams)
         self._value_estimator = estimator.to(next((parameter.device for parameter in self.parameters()), None))
+        self.keys_changed()
         return self
 
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode of the loss and, though they are no children, of its networks."""
-        super().train(mode)
-        for name in self._network_names:
-            self.__dict__[name].train(mode)
-        return self
+    def reset(self) -> None:
+        """Nothing to forget between batches."""
+
+    def set_vmap_randomness(self, value: Randomness) -> None:
+        """Kept for compatibility; nothing here is vectorised by vmap.
+
+        Raises:
+            ValueError: If the value is none of vmap's.
+        """
+        if value not in ("error", "same", "different"):
+            raise ValueError(f"Wrong vmap randomness, should be one of 'error', 'same' or 'different', got {value!r}.")
+        self.vmap_randomness = value
+
+    def register_coeff_buffer(
+        self,
+        name: str,
+        value: float | Tensor | None,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Keep a number of the loss as a buffer, or as None.
+
+        Args:
+            name: The attribute it becomes.
+            value: The number.
+            device: Where it is kept.
+            dtype: Its type.
+
+        Raises:
+            ValueError: If it is not one number.
+        """
+        number = isinstance(value, float | int | Tensor) and not isinstance(value, bool)
+        if value is not None and (not number or torch.as_tensor(value).numel() != 1):
+            raise ValueError(f"{name} must be a float or a scalar tensor, got {value}.")
+        self.register_buffer(name, None if value is None else torch.as_tensor(value, device=device, dtype=dtype))
 
     def warn_without_update(self) -> None:
         """Say once that nobody updates the targets, if so."""
@@ -169,22 +194,6 @@ class AbstractLoss(TensorDictModuleBase, ABC):  # type: ignore[misc]
         if os.environ.get("RL_WARNINGS", "1").lower() not in ("0", "false"):
             warnings.warn(self.TARGET_NET_WARNING, UserWarning, stacklevel=4)
 
-    def _share(self) -> None:
-        for name in self._network_names:
-            setattr(self, f"{name}_params", own_parameters(self.__dict__[name]))
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        # A cast replaces buffers: the networks' own are cast too, and stay the ones that the loss saves.
-        for name in self._network_names:
-            self.__dict__[name]._apply(fn)
-        self._share()
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        clone = type(self).__new__(type(self))
-        memo[id(self)] = clone
-        clone.__dict__.update(deepcopy(self.__dict__, memo))
-        # Copies of a parameter tree are copies of their own, apart from those in the copied network.
-        clone._share()
-        return clone
+def _is_key(key: Any) -> bool:
+    return isinstance(key, str) or (isinstance(key, tuple) and len(key) > 0 and all(map(_is_key, key)))

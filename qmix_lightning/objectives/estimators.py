@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, ClassVar, Final, Self
 
 import torch
+from tensordict import NestedKey
 from torch import Tensor, nn
 
 from qmix_lightning.functional.returns import td0_targets, td1_targets, td_lambda_targets
+from qmix_lightning.functional.rewards import standardised
 
 
 class ValueEstimators(Enum):
@@ -36,29 +39,58 @@ class AbstractValueEstimator(nn.Module, ABC):
     Args:
         gamma: Discount in [0, 1].
         time_dim: Batch dimension along which time runs; None takes the one named "time", else the last.
+        average_rewards: Whether rewards are first brought to mean 0 and variance 1 over the batch.
+        group_key: Where the batch says to which group each step belongs, for ``average_rewards`` within groups.
 
     Attributes:
         gamma: The discount, a float32 buffer, so that a checkpoint carries it.
         needs_time: Whether a target depends on later steps, so that the batch must have a time dimension.
+        tensor_keys: Where the loss that uses the estimator finds what it computes with.
         value_type: The estimator's name.
 
     Raises:
         ValueError: If ``gamma`` is out of range.
     """
 
+    @dataclass(frozen=True)
+    class _AcceptedKeys:
+        """TorchRL's names; a loss sets them as it finds its data."""
+
+        advantage: NestedKey = "advantage"
+        value_target: NestedKey = "value_target"
+        value: NestedKey = "state_value"
+        reward: NestedKey = "reward"
+        done: NestedKey = "done"
+        terminated: NestedKey = "terminated"
+        steps_to_next_obs: NestedKey = "steps_to_next_obs"
+
     needs_time: ClassVar[bool] = True
+    smallest_deviation: ClassVar[float] = 1e-4
     value_type: ClassVar[ValueEstimators]
     gamma: Tensor
 
-    def __init__(self, *, gamma: float = 0.99, time_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        gamma: float = 0.99,
+        time_dim: int | None = None,
+        average_rewards: bool = False,
+        group_key: NestedKey | None = None,
+    ) -> None:
         super().__init__()
         self.register_buffer("gamma", _unit("gamma", gamma))
-        self.time_dim = time_dim
+        self.time_dim, self.average_rewards, self.group_key = time_dim, average_rewards, group_key
+        self.tensor_keys = self._AcceptedKeys()
+
+    def set_keys(self, **keys: NestedKey) -> None:
+        """Tell the estimator where its data are."""
+        self.tensor_keys = replace(self.tensor_keys, **keys)
 
     @abstractmethod
     def targets(self, reward: Tensor, next_value: Tensor, terminated: Tensor, done: Tensor, gamma: Tensor) -> Tensor:
         """Targets ``[..., T, 1]`` from entries of this shape, time second to last."""
 
+    @torch.no_grad()
     def forward(
         self,
         reward: Tensor,
@@ -67,8 +99,9 @@ class AbstractValueEstimator(nn.Module, ABC):
         done: Tensor,
         *,
         mask: Tensor | None = None,
-        time_dim: int = -1,
+        time_dim: int | None = None,
         steps: Tensor | None = None,
+        groups: Tensor | None = None,
     ) -> Tensor:
         """Compute targets, wherever the time dimension is.
 
@@ -78,26 +111,23 @@ class AbstractValueEstimator(nn.Module, ABC):
             terminated: ``[*B, 1]`` bool.
             done: ``[*B, 1]`` bool.
             mask: ``[*B, 1]`` bool; a step before padding ends its trajectory. None means no padding.
-            time_dim: The batch dimension of time, unless the estimator was made with one.
+            time_dim: The batch dimension of time, unless the estimator was made with one; None is the last of two or
+                more.
             steps: ``[*B, 1]``, over how many steps each reward was summed; the bootstrap is discounted as often.
+            groups: ``[*B, 1]`` integers, for ``average_rewards`` within groups.
 
         Returns:
             ``[*B, 1]``.
 
         Raises:
-            ValueError: If time is needed and the batch has no such dimension.
+            ValueError: If time is needed and the batch has no such dimension, or only one that nobody called time.
         """
+        if self.average_rewards:
+            reward = standardised(reward, mask, groups, smallest=self.smallest_deviation)
         gamma = self.gamma if steps is None else self.gamma ** steps.reshape(reward.shape)
         if not self.needs_time:
             return self.targets(reward, next_value, terminated, done, gamma)
-        time_dim = self.time_dim if self.time_dim is not None else time_dim
-        batch_dims = reward.ndim - 1
-        if not -batch_dims <= time_dim < batch_dims:
-            raise ValueError(
-                f"{type(self).__name__} expected a batch with a time dimension {time_dim}, got the batch"
-                f" {tuple(reward.shape[:-1])}. Give trajectories, or use TD0, which takes single steps."
-            )
-        time_dim %= batch_dims
+        time_dim = self._time_dim(reward.shape[:-1], time_dim)
 
         def swap(value: Tensor) -> Tensor:
             return value.transpose(time_dim, -2)
@@ -107,6 +137,23 @@ class AbstractValueEstimator(nn.Module, ABC):
             swap(done)[..., :-1, :] |= ~swap(mask)[..., 1:, :]
         gamma = gamma if gamma.ndim == 0 else swap(gamma)
         return swap(self.targets(swap(reward), swap(next_value), swap(terminated), swap(done), gamma))
+
+    def _time_dim(self, batch: torch.Size, named: int | None) -> int:
+        time_dim = self.time_dim if self.time_dim is not None else named
+        name, dims = type(self).__name__, len(batch)
+        if time_dim is None and dims == 1:
+            raise ValueError(
+                f"{name} looks ahead in time, but a batch {tuple(batch)} of one dimension may be single steps in any"
+                " order. Give trajectories [B, T] (for one, batch.unsqueeze(0)), or say that this dimension is time:"
+                " batch.names = ['time'], or make_value_estimator(..., time_dim=0). For single steps use TD0."
+            )
+        time_dim = dims - 1 if time_dim is None else time_dim
+        if not -dims <= time_dim < dims or dims == 0:
+            raise ValueError(
+                f"{name} expected a batch with a time dimension {time_dim}, got the batch {tuple(batch)}. Give"
+                " trajectories, or use TD0, which takes single steps."
+            )
+        return time_dim % dims
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Moves to another device, but keeps the dtype: in bfloat16 a discount of 0.99 is 0.9883.
@@ -132,6 +179,8 @@ class TD0Estimator(AbstractValueEstimator):
     Args:
         gamma: Discount in [0, 1].
         time_dim: Of no importance here.
+        average_rewards: Whether rewards are first brought to mean 0 and variance 1 over the batch.
+        group_key: Where the batch says to which group each step belongs, for ``average_rewards`` within groups.
 
     Example:
         >>> TD0Estimator(gamma=0.9)
@@ -139,6 +188,7 @@ class TD0Estimator(AbstractValueEstimator):
     """
 
     needs_time = False
+    smallest_deviation = 1e-5
     value_type = ValueEstimators.TD0
 
     def targets(self, reward: Tensor, next_value: Tensor, terminated: Tensor, done: Tensor, gamma: Tensor) -> Tensor:
@@ -152,6 +202,8 @@ class TD1Estimator(AbstractValueEstimator):
     Args:
         gamma: Discount in [0, 1].
         time_dim: Batch dimension along which time runs; None takes the one named "time", else the last.
+        average_rewards: Whether rewards are first brought to mean 0 and variance 1 over the batch.
+        group_key: Where the batch says to which group each step belongs, for ``average_rewards`` within groups.
 
     Example:
         >>> TD1Estimator()
@@ -172,6 +224,8 @@ class TDLambdaEstimator(AbstractValueEstimator):
         gamma: Discount in [0, 1].
         lmbda: Decay λ of the longer returns in [0, 1].
         time_dim: Batch dimension along which time runs; None takes the one named "time", else the last.
+        average_rewards: Whether rewards are first brought to mean 0 and variance 1 over the batch.
+        group_key: Where the batch says to which group each step belongs, for ``average_rewards`` within groups.
 
     Raises:
         ValueError: If ``gamma`` or ``lmbda`` is out of range.
@@ -184,8 +238,16 @@ class TDLambdaEstimator(AbstractValueEstimator):
     value_type = ValueEstimators.TDLambda
     lmbda: Tensor
 
-    def __init__(self, *, gamma: float = 0.99, lmbda: float = 0.95, time_dim: int | None = None) -> None:
-        super().__init__(gamma=gamma, time_dim=time_dim)
+    def __init__(
+        self,
+        *,
+        gamma: float = 0.99,
+        lmbda: float = 0.95,
+        time_dim: int | None = None,
+        average_rewards: bool = False,
+        group_key: NestedKey | None = None,
+    ) -> None:
+        super().__init__(gamma=gamma, time_dim=time_dim, average_rewards=average_rewards, group_key=group_key)
         self.register_buffer("lmbda", _unit("lmbda", lmbda))
 
     def targets(self, reward: Tensor, next_value: Tensor, terminated: Tensor, done: Tensor, gamma: Tensor) -> Tensor:
@@ -200,8 +262,11 @@ ESTIMATORS: Final[dict[str, type[AbstractValueEstimator]]] = {
 }
 # TorchRL accepts these and its QMixerLoss computes the same with any value of them.
 _WITHOUT_EFFECT: Final = frozenset(
-    ("differentiable", "vectorized", "shifted", "skip_existing", "device", "deactivate_vmap")
-)
+    (
+        "differentiable", "vectorized", "shifted", "skip_existing", "device", "deactivate_vmap", "value_chunk_size",
+        "num_chunks", "num_chunk", "value_chunk_dim", "shifted_budget",
+    )
+)  # fmt: skip
 
 
 def make_estimator(value_type: Any, loss: str, **hyperparameters: Any) -> AbstractValueEstimator:
@@ -211,7 +276,8 @@ def make_estimator(value_type: Any, loss: str, **hyperparameters: Any) -> Abstra
         value_type: A member of :class:`ValueEstimators` (or of TorchRL's enum), its name in any case, or a class or
             instance of :class:`AbstractValueEstimator`.
         loss: Name of the loss, for the words of errors.
-        **hyperparameters: ``gamma``, ``lmbda``, ``time_dim``, where the estimator has them.
+        **hyperparameters: ``gamma``, ``lmbda``, ``time_dim``, ``average_rewards`` and ``group_key``, if the estimator
+            has them.
 
     Returns:
         The estimator.

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from tensordict import NestedKey, TensorDict, TensorDictBase, unravel_key
-from tensordict.nn import TensorDictModule, TensorDictModuleBase, TensorDictSequential
+from tensordict.nn import TensorDictModule, TensorDictModuleBase, dispatch
 from torch import Tensor, nn
 
-from qmix_lightning.functional.masks import masked_mean, seen_steps, without_padding
+from qmix_lightning.functional.masks import masked_mean, without_padding
 from qmix_lightning.mixers.base import Mixer
+from qmix_lightning.objectives.action_spaces import GREEDY_SPACES, find_action_space
 from qmix_lightning.objectives.base import AbstractLoss
-from qmix_lightning.objectives.qvalue import find_action_space, greedy_action, value_of_action
+from qmix_lightning.objectives.batch import Batch, read_batch, refuse_malformed_actions, unequal_shapes
+from qmix_lightning.objectives.factored_value import FactoredValue, find_head
+from qmix_lightning.objectives.layouts import episodes, transitions, unrolled
+from qmix_lightning.objectives.safe_sequential import SafeSequential
 from qmix_lightning.spec import (
     ACTION,
     ACTION_MASK,
@@ -28,6 +33,12 @@ from qmix_lightning.spec import (
 )
 
 _DISTANCES: Final[dict[str, Callable[..., Tensor]]] = {"l2": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
+_CHOICES: Final = {
+    "loss_function": tuple(_DISTANCES),
+    "layout": ("transition", "episode"),
+    "reduction": ("mean", "sum", "none"),
+    "td_error": ("squared", "absolute"),
+}
 
 
 class QMixerLoss(AbstractLoss):
@@ -53,7 +64,7 @@ class QMixerLoss(AbstractLoss):
         mixer_network: A :class:`~qmix_lightning.mixers.base.Mixer`, or a TensorDict module around one.
         loss_function: The distance d: ``"l2"``, ``"l1"`` or ``"smooth_l1"``.
         delay_value: Whether the target networks are copies, to be updated by a
-            :class:`~qmix_lightning.objectives.target_update.HardUpdate` or ``SoftUpdate``, or the online networks
+            :class:`~qmix_lightning.objectives.hard_update.HardUpdate` or ``SoftUpdate``, or the online networks
             themselves, without gradient.
         gamma: Refused; see :meth:`make_value_estimator`.
         action_space: The format of the actions, ``"categorical"``, ``"one-hot"`` or ``"mult-one-hot"``, or a TorchRL
@@ -61,9 +72,12 @@ class QMixerLoss(AbstractLoss):
         priority_key: Refused; see :meth:`set_keys`.
         double_q: Whether the online network chooses the action that the target network then values, against
             overestimation. Costs nothing for episodes and one more forward pass for transitions.
-        layout: ``"transition"``: each step holds the step after it under ``"next"``, any batch dimensions.
-            ``"episode"``: ``[B, T+1]`` consecutive steps, stored once; each network runs over them once, from the first
-            step.
+        layout: ``"transition"``: each step holds the step after it under ``"next"``, any batch dimensions; the last is
+            time if the local network reads ``"is_init"``. ``"episode"``: ``[B, T+1]`` consecutive steps, stored once;
+            each network runs over them once, from the first step.
+        reduction: What is returned: the ``"mean"`` of the distances, their ``"sum"``, or each (``"none"``, ``[*B]``).
+        td_error: What is written as the priority: the ``"squared"`` error, as TorchRL does, or the ``"absolute"`` one,
+            of which prioritised replay takes powers.
         diagnostics: Whether to return the mean ``"value"`` and ``"target"`` too, detached.
 
     Raises:
@@ -111,7 +125,10 @@ class QMixerLoss(AbstractLoss):
         done: NestedKey = "done"
         terminated: NestedKey = "terminated"
         mask: NestedKey | None = None
+        priority_weight: NestedKey | None = None
         action_mask: NestedKey = ACTION_MASK
+        agent_mask: NestedKey | None = None
+        is_init: NestedKey = "is_init"
 
     default_keys = _AcceptedKeys
 
@@ -127,6 +144,8 @@ class QMixerLoss(AbstractLoss):
         priority_key: NestedKey | None = None,
         double_q: bool = False,
         layout: Literal["transition", "episode"] = "transition",
+        reduction: Literal["mean", "sum", "none"] = "mean",
+        td_error: Literal["squared", "absolute"] = "squared",
         diagnostics: bool = False,
     ) -> None:
         super().__init__()
@@ -139,16 +158,20 @@ class QMixerLoss(AbstractLoss):
             raise RuntimeError(
                 "Setting 'priority' via the constructor is deprecated, use .set_keys(<key>='some_key') instead."
             )
-        if loss_function not in _DISTANCES:
-            raise ValueError(f"Unknown loss {loss_function!r}. Choose one of {list(_DISTANCES)}.")
-        if layout not in ("transition", "episode"):
-            raise ValueError(f"Unknown layout {layout!r}. Choose 'transition' or 'episode'.")
+        options = {"loss_function": loss_function, "layout": layout, "reduction": reduction, "td_error": td_error}
+        for name, option in options.items():
+            if option not in _CHOICES[name]:
+                raise ValueError(f"Unknown {name} {option!r}. Choose one of {', '.join(_CHOICES[name])}.")
         self.loss_function, self.delay_value, self.double_q = loss_function, delay_value, double_q
-        self.layout, self.diagnostics = layout, diagnostics
+        self.layout, self.reduction, self.td_error, self.diagnostics = layout, reduction, td_error, diagnostics
         self.out_keys = ["loss", "value", "target"] if diagnostics else ["loss"]
-        self.keep_network("local_value_network", self._local_module(local_value_network), target=delay_value)
-        self.keep_network("mixer_network", self._mixer_module(mixer_network), target=delay_value)
+        self._inspected = False
+        self.convert_to_functional(
+            self._local_module(local_value_network), "local_value_network", create_target_params=delay_value
+        )
+        self.convert_to_functional(self._mixer_module(mixer_network), "mixer_network", create_target_params=delay_value)
         self.action_space = self._find_action_space(action_space)
+        self.keys_changed()
 
     def _local_module(self, network: nn.Module) -> TensorDictModuleBase:
         if isinstance(network, TensorDictModuleBase):
@@ -166,28 +189,72 @@ class QMixerLoss(AbstractLoss):
         in_keys = [self.tensor_keys.local_value, *([STATE] if network.needs_state else [])]
         return TensorDictModule(network, in_keys, [self.tensor_keys.global_value])
 
-    @property
-    def _head(self) -> Any:
-        """The QValueModule, ours or TorchRL's, that ends the local network, if we can do without it."""
-        network = self.local_value_network
-        last: Any = network.module[-1] if isinstance(network, TensorDictSequential) else None
-        if type(last).__name__ != "QValueModule":
-            return None
-        return last if unravel_key(last.action_value_key) == unravel_key(self.tensor_keys.action_value) else None
-
     def _find_action_space(self, action_space: Any) -> str:
-        network, head = self.local_value_network, self._head
+        network = self.local_value_network
+        head = find_head(network, self.tensor_keys.action_value)
         for owner, name in ((head, "action_space"), (network, "spec"), (network, "action_space")):
             action_space = getattr(owner, name, None) if action_space is None else action_space
         if action_space is None and self.layout == "episode":
             action_space = "categorical"
         found = find_action_space(action_space)
+        if found not in GREEDY_SPACES:
+            raise ValueError(
+                f"action_space must be one of {', '.join(GREEDY_SPACES)}, got {found!r}, in which no action is greedy."
+            )
         if head is not None and head.action_space != found:
             raise ValueError(
                 f"The loss was told action_space={found!r}, but the QValueModule of the local network has"
                 f" {head.action_space!r}. Give both the same."
             )
         return found
+
+    def keys_changed(self) -> None:
+        """Find out anew what the networks read and write."""
+        super().keys_changed()
+        if "action_space" not in self.__dict__:
+            return
+        self.networks_changed()
+        keys, local = self.tensor_keys, self.local_value_network
+        head = find_head(local, keys.action_value)
+        self._action_mask = None if head is None else head.action_mask_key
+        if head is None or (self._action_mask is None and self.layout == "episode"):
+            self._action_mask = keys.action_mask
+        step = [key for key in (*self._online.reads, self._action_mask) if key is not None]
+        outcome = [("next", key) for key in (keys.reward, keys.done, keys.terminated)]
+        following = [("next", key) for key in step] if self.layout == "transition" else []
+        marks = [key for key in (keys.mask, keys.priority_weight) if key is not None]
+        self._in_keys = list(dict.fromkeys(map(unravel_key, (keys.action, *outcome, *step, *following, *marks))))
+
+    def networks_changed(self) -> None:
+        """Look at the networks anew."""
+        super().networks_changed()
+        if "action_space" not in self.__dict__:
+            return
+        local, mixer = self.local_value_network, self.mixer_network
+        self._recurrent = _last(self.tensor_keys.is_init) in map(_last, local.in_keys)
+        self._online = self._factored(local, mixer)
+        self._target = self._factored(*map(self.target_network, self._network_names))
+
+    def _factored(self, local: nn.Module, mixer: nn.Module) -> FactoredValue:
+        return FactoredValue(
+            local, mixer, self.tensor_keys, self.action_space,
+            recurrent=self._recurrent, interaction=self.deterministic_sampling_mode,
+        )  # fmt: skip
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """What the loss reads, always in the same order."""
+        return self._in_keys
+
+    @property
+    def global_value_network(self) -> SafeSequential:
+        """The local network and the mixer in turn."""
+        return SafeSequential(self.local_value_network, self.mixer_network)
+
+    @property
+    def global_value_network_in_keys(self) -> list[NestedKey]:
+        """What the local network and the mixer read."""
+        return self.global_value_network.in_keys  # type: ignore[no-any-return]
 
     @property
     def target_local_value_network_params(self) -> TensorDictBase:
@@ -199,202 +266,88 @@ class QMixerLoss(AbstractLoss):
         """Parameters of the target of the mixer."""
         return self.target_params("mixer_network")
 
-    @property
-    def _network_keys(self) -> list[NestedKey]:
-        local, mixer = self.local_value_network, self.mixer_network
-        made = {unravel_key(key) for key in (*local.out_keys, self.tensor_keys.local_value)}
-        keys = [unravel_key(key) for key in local.in_keys]
-        return list(dict.fromkeys(keys + [key for key in map(unravel_key, mixer.in_keys) if key not in made]))
-
-    @property
-    def in_keys(self) -> list[NestedKey]:
-        """What the loss reads, always in the same order."""
-        keys, networks = self.tensor_keys, self._network_keys
-        outcome = [("next", key) for key in (keys.reward, keys.done, keys.terminated)]
-        extra = [("next", key) for key in networks] if self.layout == "transition" else [keys.action_mask]
-        extra += [] if keys.mask is None else [keys.mask]
-        return list(dict.fromkeys(unravel_key(key) for key in (keys.action, *outcome, *networks, *extra)))
-
+    @dispatch(auto_batch_size=False)  # type: ignore[untyped-decorator]
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
-        """Compute the loss, and write the squared temporal-difference error of each step into the tensordict.
+        """Compute the loss, and write the error of each step, by default squared, into the tensordict.
+
+        Called with tensors in place of a tensordict, in the order of ``in_keys`` or by their names joined by ``"_"``
+        (``next_reward=``), it returns the tensors of ``out_keys``.
 
         Args:
             tensordict: A batch in the layout that the loss was made for.
 
         Returns:
-            ``"loss"``, a scalar, and with ``diagnostics`` the mean ``"value"`` and ``"target"``.
+            ``"loss"``, a scalar unless ``reduction="none"``, and with ``diagnostics`` the mean ``"value"`` and
+            ``"target"``.
 
         Raises:
             KeyError: If an entry is missing.
             RuntimeError: If reward, done or terminated are not ``[*B, 1]``.
-            ValueError: If another entry has the wrong shape, or an agent has no legal action.
+            ValueError: If another entry has the wrong shape, an agent has no legal action, or, in the first batch, a
+                one-hot action is none.
         """
         self.warn_without_update()
-        mask = self._mask(tensordict)
-        value, next_value = (self._episodes if self.layout == "episode" else self._transitions)(tensordict, mask)
-        if self.layout == "episode" and mask is not None:
-            mask = mask[:, :-1]
-        target = self._returns(tensordict, next_value, mask)
+        keys, estimator = self.tensor_keys, self._value_estimator
+        batch = read_batch(tensordict, keys, self._action_mask, estimator.group_key)
+        if not (self._inspected or torch.compiler.is_compiling()):
+            self._inspected = True
+            head = find_head(self.local_value_network, keys.action_value)
+            refuse_malformed_actions(batch, self.action_space, getattr(head, "var_nums", None))
+        layout = episodes if self.layout == "episode" else transitions
+        if self._recurrent and self.layout == "transition":
+            batch, layout = batch.ended_before(keys.is_init), partial(unrolled, is_init=keys.is_init)
+        value, next_value = layout(self._online, self._target_value(), batch, self.double_q)
+        steps = batch.without_last() if self.layout == "episode" else batch
+        if next_value.shape != steps.reward.shape:
+            raise RuntimeError(unequal_shapes(steps, next_value.shape))
+        target = estimator(
+            without_padding(steps.reward, steps.mask), next_value, steps.terminated, steps.done,
+            mask=steps.mask, time_dim=_time_dim(tensordict), steps=steps.steps, groups=steps.groups,
+        )  # fmt: skip
 
-        error = without_padding((value.detach() - target).square(), mask)
-        if self.layout == "episode":
-            error = F.pad(error, (0, 0, 0, 1))
-        tensordict.set(self.tensor_keys.priority, error.to(tensordict.device or error.device))
-        losses = {"loss": masked_mean(_DISTANCES[self.loss_function](value, target, reduction="none"), mask)}
+        error = without_padding(value.detach() - target, steps.mask)
+        error = error.abs() if self.td_error == "absolute" else error.square()
+        error = F.pad(error, (0, 0, 0, 1)) if self.layout == "episode" else error
+        tensordict.set(keys.priority, error if tensordict.device is None else error.to(tensordict.device))
+        losses = {"loss": self._reduce(value, target, steps)}
         if self.diagnostics:
-            losses |= {"value": masked_mean(value.detach(), mask), "target": masked_mean(target, mask)}
+            losses |= {name: masked_mean(v, steps.mask) for name, v in (("value", value.detach()), ("target", target))}
         return TensorDict(losses, [])
 
-    def _episodes(self, episodes: TensorDictBase, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Values and next values ``[B, T, 1]`` of consecutive steps ``[B, T+1]``."""
-        if episodes.batch_dims != 2 or episodes.shape[1] < 2:
-            raise ValueError(
-                f"layout='episode' expected a tensordict of batch [B, T+1] with T >= 1, got {list(episodes.shape)}."
-                " Steps that hold their own next step need layout='transition'."
-            )
-        seen = None if mask is None else seen_steps(mask)
-        action = without_padding(self._entry(episodes, self.tensor_keys.action), mask)
-        legal = self._legal(episodes, seen)
-        mixed = self.mixer_network.in_keys
+    def _target_value(self) -> FactoredValue:
+        if not torch.compiler.is_compiling():
+            # Tensors of the targets may have been exchanged one by one, behind our back.
+            local, mixer = self.target_network("local_value_network"), self.target_network("mixer_network")
+            if self._target.local is not local or self._target.mixer is not mixer:
+                self.networks_changed()
+        return self._target
 
-        inputs = self._inputs(episodes, seen)
-        outputs = inputs.clone(False)
-        online = self._action_values(outputs)
-        chosen = value_of_action(online[:, :-1], action[:, :-1], self.action_space)
-        value = self._mix(outputs.select(*mixed, strict=False)[:, :-1], chosen)
-        with torch.no_grad():
-            with self.target_local_value_network_params.to_module(self.local_value_network):
-                target = self._action_values(inputs)[:, 1:]
-            preferred = online[:, 1:] if self.double_q else target
-            chosen = self._greedy_value(preferred, target, None if legal is None else legal[:, 1:])
-            with self.target_mixer_network_params.to_module(self.mixer_network):
-                return value, self._mix(inputs.select(*mixed, strict=False)[:, 1:], chosen)
+    def _reduce(self, value: Tensor, target: Tensor, steps: Batch) -> Tensor:
+        distance = _DISTANCES[self.loss_function]
+        if steps.mask is None and steps.weight is None and self.reduction != "none":
+            return distance(value, target, reduction=self.reduction)
+        each = distance(value, target, reduction="none")
+        if self.reduction == "mean":
+            return masked_mean(each, steps.mask, steps.weight)
+        each = without_padding(each, steps.mask)
+        each = each if steps.weight is None else each * steps.weight
+        return each.sum() if self.reduction == "sum" else each.squeeze(-1)
 
-    def _transitions(self, steps: TensorDictBase, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Values and next values ``[*B, 1]`` of steps that hold their own next step."""
-        action = without_padding(self._entry(steps, self.tensor_keys.action), mask)
-        after = self._entry(steps, "next")
-
-        inputs = self._inputs(steps, mask)
-        value = self._mix(inputs, value_of_action(self._action_values(inputs), action, self.action_space))
-        with torch.no_grad():
-            inputs = self._inputs(after, mask)
-            preferred = self._action_values(inputs.clone(False)) if self.double_q else None
-            with self.target_local_value_network_params.to_module(self.local_value_network):
-                target = self._action_values(inputs)
-            # A local network that picks actions in a way of its own goes on doing so.
-            chosen = inputs.get(self.tensor_keys.local_value, None)
-            if preferred is not None or chosen is None:
-                legal = self._legal(after, mask)
-                chosen = self._greedy_value(target if preferred is None else preferred, target, legal)
-            with self.target_mixer_network_params.to_module(self.mixer_network):
-                return value, self._mix(inputs, chosen)
-
-    def _returns(self, tensordict: TensorDictBase, next_value: Tensor, mask: Tensor | None) -> Tensor:
-        keys, names = self.tensor_keys, tensordict.names
-        terminated = tensordict.get(("next", keys.terminated), None)
-        done = tensordict.get(("next", keys.done), terminated)
-        terminated = self._entry(tensordict, ("next", keys.done)) if terminated is None else terminated
-        entries = [self._entry(tensordict, ("next", keys.reward)), terminated, done]
-        steps = tensordict.get("steps_to_next_obs", None)
-        for entry in entries:
-            if entry.shape != (*tensordict.shape, 1):
-                raise RuntimeError(
-                    "All input tensors (value, reward and done states) must share a unique shape."
-                    f" Expected reward, done and terminated to be {(*tensordict.shape, 1)}, got {tuple(entry.shape)}."
-                    " A reward for each agent must be summed or averaged over the agents first."
-                )
-        if self.layout == "episode":
-            entries = [entry[:, :-1] for entry in entries]
-            steps = None if steps is None else steps[:, :-1]
-        reward, terminated, done = entries
-        targets: Tensor = self._value_estimator(
-            without_padding(reward, mask),
-            next_value,
-            terminated.bool(),
-            done.bool(),
-            mask=mask,
-            time_dim=names.index("time") if "time" in names else len(names) - 1,
-            steps=steps,
-        )
-        return targets
-
-    def _entry(self, tensordict: TensorDictBase, key: NestedKey) -> Any:
-        entry = tensordict.get(key, None)
-        if entry is None:
-            found = ", ".join(sorted(map(str, tensordict.keys(True, True))))
-            raise KeyError(
-                f"{type(self).__name__} expected the key {key!r}, found {found}. Name your own keys with set_keys."
-            )
-        return entry
-
-    def _mask(self, tensordict: TensorDictBase) -> Tensor | None:
-        if self.tensor_keys.mask is None:
-            return None
-        mask: Tensor = self._entry(tensordict, self.tensor_keys.mask)
-        mask = mask.unsqueeze(-1) if mask.shape == tensordict.shape else mask
-        if mask.shape != (*tensordict.shape, 1):
-            raise ValueError(f"Expected a mask of shape {(*tensordict.shape, 1)}, got {tuple(mask.shape)}.")
-        return mask.bool()
-
-    def _legal(self, tensordict: TensorDictBase, keep: Tensor | None) -> Tensor | None:
-        """Which actions are legal, all of them on padding; None if nobody says."""
-        head, key = self._head, self.tensor_keys.action_mask
-        if head is not None and (head.action_mask_key is not None or self.layout == "transition"):
-            key = head.action_mask_key
-        if key is None or (legal := tensordict.get(key, None)) is None:
-            if head is not None and head.action_mask_key is not None:
-                raise KeyError(f"Action mask key {key} not found in {tensordict}.")
-            return None
-        return without_padding(legal, keep, fill=True)
-
-    def _inputs(self, tensordict: TensorDictBase, keep: Tensor | None) -> TensorDictBase:
-        """What the networks read, in a tensordict of its own, padding zeroed."""
-        keys = self._network_keys
-        inputs = tensordict.select(*keys, strict=False).unlock_()
-        for key in keys if keep is not None else ():
-            entry = inputs.get(key, None)
-            if entry is not None and entry.is_floating_point():
-                inputs.set(key, without_padding(entry, keep))
-        return inputs
-
-    def _action_values(self, inputs: TensorDictBase) -> Tensor:
-        """Run the local network, but not the choice of an action at its end, which the loss does not need."""
-        network, key = self.local_value_network, self.tensor_keys.action_value
-        # A subclass of TensorDictSequential may do more than run its modules in turn: it is left to do so itself.
-        chain = self._head is not None or type(network) is TensorDictSequential
-        *first, last = list(network.module)[: -1 if self._head is not None else None] if chain else [network]
-        for module in first:
-            self._output(module, inputs, module.out_keys[0])
-        return self._output(last, inputs, key)
-
-    @staticmethod
-    def _output(module: TensorDictModuleBase, inputs: TensorDictBase, key: NestedKey) -> Tensor:
-        """What a module writes at a key."""
-        # For each tensor it writes, a TensorDictModule looks on the disk for pandas, in all a fiftieth of an update of
-        # 32 battles. One that maps tensors to a single tensor is asked directly.
-        tensors = None
-        if type(module) is TensorDictModule and module.out_keys == [key] and module.method is module._kwargs is None:
-            tensors = [inputs.get(name, None) for name in module.in_keys]
-        if tensors is None or any(tensor is None for tensor in tensors):
-            return module(inputs)[key]  # type: ignore[no-any-return]
-        output: Tensor = module.module(*tensors)
-        inputs.set(key, output)
-        return output
-
-    def _greedy_value(self, preferred: Tensor, target: Tensor, legal: Tensor | None) -> Tensor:
-        """What ``target`` thinks of the best legal action of ``preferred``."""
-        var_nums = getattr(self._head, "var_nums", None)
-        return value_of_action(target, greedy_action(preferred, legal, self.action_space, var_nums), self.action_space)
-
-    def _mix(self, inputs: TensorDictBase, chosen: Tensor) -> Tensor:
-        inputs.set(self.tensor_keys.local_value, chosen)
-        joint = self._output(self.mixer_network, inputs, self.tensor_keys.global_value)
-        # Half precision is good enough for networks, not for differences of their outputs.
-        return joint.to(torch.promote_types(joint.dtype, torch.float32))
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_online": None, "_target": None}
 
     def __repr__(self) -> str:
         """One line; the networks print themselves."""
         options = ("loss_function", "delay_value", "action_space", "double_q", "layout")
         shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in options)
         return f"{type(self).__name__}({shown}, value_estimator={self._value_estimator})"
+
+
+def _last(key: NestedKey) -> str:
+    return key if isinstance(key, str) else _last(key[-1])
+
+
+def _time_dim(tensordict: TensorDictBase) -> int | None:
+    """Which batch dimension is called time."""
+    names = tensordict.names
+    return names.index("time") if "time" in names else None

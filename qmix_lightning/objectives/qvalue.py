@@ -1,175 +1,66 @@
-"""Greedy actions in every format that TorchRL's data uses, and their values."""
+"""The choice of the greedy action at the end of a network."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from tensordict import NestedKey, TensorDictBase, unravel_key
-from tensordict.nn import TensorDictModuleBase, dispatch
+from tensordict.nn import dispatch
 from torch import Size, Tensor
 
-from qmix_lightning.functional.values import chosen_value, legal_argmax
-
-ACTION_SPACES: Final = {
-    "one-hot": "one_hot",
-    "one_hot": "one_hot",
-    "mult-one-hot": "mult_one_hot",
-    "mult_one_hot": "mult_one_hot",
-    "multi-one-hot": "mult_one_hot",
-    "multi_one_hot": "mult_one_hot",
-    "binary": "binary",
-    "categorical": "categorical",
-    "multi-categorical": "multi_categorical",
-    "multi_categorical": "multi_categorical",
-}
-_SPECS: Final = {
-    "OneHot": "one_hot",
-    "MultiOneHot": "mult_one_hot",
-    "Binary": "binary",
-    "Categorical": "categorical",
-    "MultiCategorical": "multi_categorical",
-}
-_GREEDY_SPACES: Final = ("categorical", "one_hot", "mult_one_hot")
+from qmix_lightning.objectives.action_spaces import (
+    GREEDY_SPACES,
+    expand_mask,
+    find_action_space,
+    greedy_action,
+    value_of_action,
+)
+from qmix_lightning.objectives.specified import AbstractSpecified
+from qmix_lightning.objectives.specs import action_leaf, composite_like, is_composite, is_spec, spec_sizes
 
 
-def find_action_space(action_space: Any) -> str:
-    """How actions are written down.
+class QValueModule(AbstractSpecified):
+    r"""Picks the greedy action from the values of all actions; a drop-in for TorchRL's class of this name.
 
-    Args:
-        action_space: A name such as ``"categorical"`` or ``"one-hot"``, or one of TorchRL's specs; of a Composite the
-            leaf called ``"action"`` counts. Specs are told by the name of their class, since TorchRL is not imported.
+    .. math:: a^* = \arg\max_{a\ \text{legal}} Q(a), \qquad \text{chosen} = Q(a^*)
 
-    Returns:
-        ``"categorical"``, ``"one_hot"``, ``"mult_one_hot"``, ``"binary"`` or ``"multi_categorical"``.
-
-    Raises:
-        ValueError: If it is none of these.
-
-    Example:
-        >>> find_action_space("one-hot")
-        'one_hot'
-    """
-    if isinstance(action_space, str):
-        found = ACTION_SPACES.get(action_space)
-    else:
-        found = _SPECS.get(type(_action_leaf(action_space)).__name__)
-    if found is None:
-        raise ValueError(
-            "action_space was not specified/not compatible and could not be retrieved from the value network."
-            f" Got action_space={action_space}. Choose one of {sorted(ACTION_SPACES)}, or a spec of that kind."
-        )
-    return found
-
-
-def _action_leaf(spec: Any) -> Any:
-    if type(spec).__name__ != "Composite":
-        return spec
-    keys = [unravel_key(key) for key in spec.keys(True, True)]
-    actions = [key for key in keys if (key[-1] if isinstance(key, tuple) else key) == "action"]
-    return spec[actions[0]] if actions else None
-
-
-def _parts(width: int, var_nums: int | Sequence[int] | None, action_space: str) -> list[int]:
-    if action_space == "one_hot":
-        return [width]
-    if var_nums is None:
-        raise ValueError("var_nums must be provided to the constructor for multi one-hot action spaces.")
-    return [var_nums] * (width // var_nums) if isinstance(var_nums, int) else list(var_nums)
-
-
-def greedy_action(
-    value: Tensor, mask: Tensor | None, action_space: str, var_nums: int | Sequence[int] | None = None
-) -> Tensor:
-    """The best legal action in the format of the action space; the first of equals, never several at once.
-
-    Args:
-        value: ``[..., A]``.
-        mask: ``[..., A]`` bool, or None.
-        action_space: ``"categorical"``, ``"one_hot"`` or ``"mult_one_hot"``.
-        var_nums: Number of actions of each component of a ``"mult_one_hot"`` action.
-
-    Returns:
-        ``[...]`` int64 if categorical, else ``[..., A]`` int64.
-
-    Raises:
-        ValueError: If the action space has no greedy action here, or ``var_nums`` is missing.
-
-    Example:
-        >>> greedy_action(torch.tensor([1.0, 3.0, 3.0]), None, "one_hot")
-        tensor([0, 1, 0])
-    """
-    if action_space not in _GREEDY_SPACES:
-        raise ValueError(f"action_space must be one of {list(_GREEDY_SPACES)}, got {action_space}")
-    if action_space == "categorical":
-        return legal_argmax(value, mask)
-    parts = _parts(value.shape[-1], var_nums, action_space)
-    masks = [None] * len(parts) if mask is None else torch.split(mask, parts, -1)
-    hot = [
-        F.one_hot(legal_argmax(v, m), v.shape[-1]) for v, m in zip(torch.split(value, parts, -1), masks, strict=True)
-    ]
-    return hot[0] if len(hot) == 1 else torch.cat(hot, -1)
-
-
-def value_of_action(value: Tensor, action: Tensor, action_space: str) -> Tensor:
-    """The value of an action in the format of the action space.
-
-    Args:
-        value: ``[..., A]``.
-        action: ``[...]`` or ``[..., 1]`` integer if categorical, else ``[..., A]``, whose picked components are added
-            up.
-        action_space: As :func:`find_action_space` names it.
-
-    Returns:
-        ``[..., 1]``.
-
-    Raises:
-        ValueError: If the action does not have that shape.
-
-    Example:
-        >>> value_of_action(torch.tensor([1.0, 3.0]), torch.tensor([0, 1]), "one_hot")
-        tensor([3.])
-    """
-    if action_space == "categorical":
-        if action.ndim == value.ndim and action.shape[-1] == 1:
-            action = action.squeeze(-1)
-        return chosen_value(value, action).unsqueeze(-1)
-    if action.shape != value.shape:
-        raise ValueError(
-            f"Expected {action_space} actions of the shape {tuple(value.shape)} of the action values, got"
-            f" {tuple(action.shape)}. Indices of actions need action_space='categorical'."
-        )
-    return (value * action).sum(-1, keepdim=True)
-
-
-class QValueModule(TensorDictModuleBase):  # type: ignore[misc]
-    """Picks the greedy action from the values of all actions; a drop-in for TorchRL's class of this name.
-
-    Masked action values are written back with the smallest number of their dtype, as TorchRL does, for whoever reads
-    them. :class:`~qmix_lightning.objectives.qmixer.QMixerLoss` does not: it leaves this module out and asks
-    :func:`greedy_action`.
+    the first of equals, in every action space. Masked action values are written back with the smallest number of their
+    dtype, as TorchRL does, for whoever reads them. :class:`~qmix_lightning.objectives.qmixer.QMixerLoss` does not: it
+    leaves this module out and asks :func:`~qmix_lightning.objectives.action_spaces.greedy_action`.
 
     Args:
         action_space: ``"categorical"``, ``"one-hot"`` or ``"mult-one-hot"``; taken from ``spec`` if None.
         action_value_key: Where the action values are read, ``"action_value"`` if None.
         action_mask_key: Where a bool mask of legal actions is read; None makes all actions legal.
-        out_keys: Where action, action values and chosen action value are written; must contain ``action_value_key``.
-        var_nums: Number of actions of each component of a ``"mult-one-hot"`` action.
+        out_keys: Where action, action values and chosen action value are written, in this order; the second must be
+            ``action_value_key``, and the last may be left out.
+        var_nums: Number of actions of each component of a ``"mult-one-hot"`` action, one number if all have the same;
+            taken from ``spec`` if None.
         spec: A TorchRL spec of the action, or a Composite of such.
-        safe: Kept for compatibility: a greedy action is always inside its space.
+        safe: Whether to project what is written into ``spec``, which gives the action its dtype.
         strict_shape: What to do with an action whose shape is not that of the spec: refuse it (True or None), reshape
             it (``"auto"``), or let it pass (False).
 
+    Attributes:
+        spec: A TorchRL Composite with an entry for each of the three, None where nothing is known. There is no such
+            attribute if no spec was given.
+
     Raises:
-        ValueError: If the action space is missing, unknown, or not that of the spec.
-        RuntimeError: If ``out_keys`` lack ``action_value_key``, or ``safe`` has no spec.
-        TypeError: If a spec is passed as the action space.
+        ValueError: If the action space is missing, unknown, or not that of the spec, ``strict_shape`` is unknown, or
+            there are not two or three ``out_keys``.
+        RuntimeError: If the second of ``out_keys`` is not ``action_value_key``, ``safe`` has no spec, or the entries of
+            a Composite are not ``out_keys``.
+        KeyError: If a Composite has no action.
+        TypeError: If a spec is passed as the action space, or something else as the spec.
 
     Example:
         >>> QValueModule("categorical")(torch.tensor([0.0, 2.0, 1.0]))
         (tensor(1), tensor([0., 2., 1.]), tensor([2.]))
+
+    Source:
+        Bou et al., "TorchRL: A data-driven decision-making library for PyTorch", 2024.
     """
 
     def __init__(
@@ -184,43 +75,47 @@ class QValueModule(TensorDictModuleBase):  # type: ignore[misc]
         strict_shape: bool | Literal["auto"] | None = True,
     ) -> None:
         super().__init__()
-        if action_space is None and spec is None:
-            raise ValueError("Neither action_space nor spec was defined. The action space cannot be inferred.")
-        if action_space is not None and not isinstance(action_space, str):
-            raise TypeError("Using specs in action_space is deprecated. Pass it as spec.")
-        if safe and spec is None:
-            raise RuntimeError("safe=True needs the spec of the action, got spec=None.")
-        self.action_space = find_action_space(spec if action_space is None else action_space)
-        if spec is not None and find_action_space(spec) != self.action_space:
-            raise ValueError(
-                "The action spec and the action space do not match:"
-                f" got action_space={self.action_space} and spec={spec}."
-            )
-        if self.action_space not in _GREEDY_SPACES:
-            raise ValueError(f"action_space must be one of {list(_GREEDY_SPACES)}, got {self.action_space}")
-        self.action_value_key: NestedKey = "action_value" if action_value_key is None else action_value_key
-        self.action_mask_key, self.var_nums, self.spec = action_mask_key, var_nums, spec
-        self.safe, self.strict_shape = safe, strict_shape
-        self.in_keys = [self.action_value_key] + ([] if action_mask_key is None else [action_mask_key])
-        out_keys = ["action", self.action_value_key, "chosen_action_value"] if out_keys is None else list(out_keys)
-        if self.action_value_key not in out_keys:
+        value: NestedKey = "action_value" if action_value_key is None else action_value_key
+        out_keys = ["action", value, "chosen_action_value"] if out_keys is None else list(out_keys)
+        if len(out_keys) not in (2, 3):
+            raise ValueError(f"Expected two or three out_keys: action, {value!r} and chosen value, got {out_keys}.")
+        if unravel_key(out_keys[1]) != unravel_key(value):
             raise RuntimeError(
-                f"Expected the action-value key to be '{self.action_value_key}' but got {out_keys[1]} instead."
+                f"Expected the action-value key to be '{value}' but got {out_keys[1]} instead. The action values are"
+                " written where they were read: make them the second of out_keys."
             )
+        if strict_shape not in (True, False, None, "auto"):
+            raise ValueError(f"Expected strict_shape to be True, False, None or 'auto', got {strict_shape!r}.")
+        leaf = _action_spec(action_space, spec, out_keys[0])
+        self.action_space = _agreed(action_space, leaf)
+        if var_nums is None and leaf is not None and self.action_space == "mult_one_hot":
+            var_nums = spec_sizes(leaf)
+        self.action_mask_key, self.var_nums, self.strict_shape = action_mask_key, var_nums, strict_shape
+        self.in_keys = [value] if action_mask_key is None else [value, action_mask_key]
         self.out_keys = out_keys
+        if spec is not None and not is_composite(spec):
+            spec = composite_like(spec, {out_keys[0]: spec})
+        self.register_spec(safe=safe, spec=spec)
+
+    @property
+    def action_value_key(self) -> NestedKey:
+        """Where the action values are read."""
+        return self.in_keys[0]
 
     @dispatch(auto_batch_size=False)  # type: ignore[untyped-decorator]
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write action, action values and chosen action value.
 
         Args:
-            tensordict: Holds the action values ``[*B, A]`` and, if there is a mask key, the mask ``[*B, A]`` bool.
+            tensordict: Holds the action values ``[*B, A]`` and, if there is a mask key, the mask ``[*B, A]`` bool,
+                whose sizes may be 1.
 
         Returns:
             The same tensordict.
 
         Raises:
             KeyError: If an entry is missing.
+            ValueError: If the mask is not bool, does not fit, or leaves someone without a legal action.
             RuntimeError: If the action does not have the shape of the spec.
         """
         value, mask = tensordict.get(self.action_value_key, None), None
@@ -230,29 +125,64 @@ class QValueModule(TensorDictModuleBase):  # type: ignore[misc]
             mask = tensordict.get(self.action_mask_key, None)
             if mask is None:
                 raise KeyError(f"Action mask key {self.action_mask_key} not found in {tensordict}.")
+            mask = expand_mask(mask, value.shape)
         action = greedy_action(value, mask, self.action_space, self.var_nums)
-        chosen = value_of_action(value, action, self.action_space)
         if mask is not None:
-            value = value.masked_fill(~mask, torch.finfo(value.dtype).min)
-        action = self._in_spec(action, value.shape[:-1])
-        tensordict.update(dict(zip(self.out_keys, (action, value, chosen), strict=True)))
+            value = torch.where(mask, value, torch.finfo(value.dtype).min)
+        chosen = value_of_action(value, action, self.action_space)
+        outputs = dict(zip(self.out_keys, (self._in_shape(action, value.shape[:-1]), value, chosen), strict=False))
+        if self.safe:
+            leaves = {key: self.spec[key] for key in outputs}
+            outputs = {key: out if leaves[key] is None else leaves[key].project(out) for key, out in outputs.items()}
+        tensordict.update(outputs)
         return tensordict
 
-    def _in_spec(self, action: Tensor, batch: Size) -> Tensor:
-        leaf, parent_dims = self.spec, 0
-        if type(leaf).__name__ == "Composite":
-            key = unravel_key(self.out_keys[0])
-            parent_dims = len((leaf[key[:-1]] if isinstance(key, tuple) else leaf).shape)
-            leaf = leaf.get(key, None)
+    def _in_shape(self, action: Tensor, batch: Size) -> Tensor:
+        """The action in the shape that the spec gives it."""
+        key = unravel_key(self.out_keys[0])
+        leaf = None if self._spec is None else self._spec.get(key, None)
         if leaf is None or self.strict_shape is False:
             return action
-        expected = Size([*batch, *leaf.shape[parent_dims:]])
+        parent = self._spec[key[:-1]] if isinstance(key, tuple) else self._spec
+        shape = leaf.shape[len(parent.shape) :]
+        expected = Size([*batch, *shape])
         if action.shape == expected:
             return action
-        if self.strict_shape == "auto" and action.numel() == expected.numel():
-            return action.reshape(expected)
-        raise RuntimeError(
-            f"Action shape {action.shape} does not match expected shape {expected}"
-            f" (per-sample spec shape: {leaf.shape[parent_dims:]})."
-            " Set strict_shape='auto' to attempt automatic reshaping."
+        if self.strict_shape != "auto":
+            raise RuntimeError(
+                f"Action shape {action.shape} does not match expected shape {expected} (per-sample spec shape:"
+                f" {shape}). Set strict_shape='auto' to attempt automatic reshaping."
+            )
+        if action.numel() != expected.numel():
+            raise RuntimeError(
+                f"Cannot reshape action from {action.shape} to {expected}. The spec of the action must have the shape"
+                " of one action, and a Composite around it that of the batch."
+            )
+        return action.reshape(expected)
+
+
+def _action_spec(action_space: Any, spec: Any, key: NestedKey) -> Any:
+    """The spec of the action, if one was given, in its place."""
+    if is_spec(action_space):
+        raise TypeError("Using specs in action_space is deprecated. Pass it as spec.")
+    if spec is not None and not is_spec(spec):
+        raise TypeError(f"spec must be a TensorSpec subclass, got {spec!r}. Names such as 'one-hot' are action spaces.")
+    if action_space is None and spec is None:
+        raise ValueError(
+            "Neither action_space nor spec was defined. The action space cannot be inferred. Choose"
+            " action_space='categorical' if actions are indices."
         )
+    return action_leaf(spec, key)
+
+
+def _agreed(action_space: str | None, leaf: Any) -> str:
+    """The action space that its name and the spec of the action agree on."""
+    found = find_action_space(leaf if action_space is None else action_space)
+    if leaf is not None and find_action_space(leaf) != found:
+        raise ValueError(
+            f"The action spec and the action space do not match: got action_space={found} and spec={leaf}. Leave one"
+            " of them out."
+        )
+    if found not in GREEDY_SPACES:
+        raise ValueError(f"action_space must be one of {list(GREEDY_SPACES)}, got {found}.")
+    return found

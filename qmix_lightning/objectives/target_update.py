@@ -3,147 +3,151 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from itertools import chain
+from operator import is_
+from typing import Any, ClassVar
 
 import torch
+from tensordict.nn import TensorDictParams
 from torch import Tensor, nn
+
+Pairs = tuple[list[Tensor], list[Tensor]]
+"""Tensors of the targets, and those of the online networks that they follow."""
 
 
 class AbstractTargetUpdate(nn.Module, ABC):
-    """Copies every ``<name>_params`` of a loss into its ``target_<name>_params``, buffers included.
+    """Moves every ``target_<name>_params`` of a loss towards its ``<name>_params``, buffers included.
 
-    Making one leaves the targets as they are: a loss is born with targets equal to its networks, and a resumed run has
-    its own.
+    The interface is that of TorchRL's updaters, except that making one leaves the targets as they are: a loss is born
+    with targets equal to its networks, and a resumed run has its own. :meth:`init_` makes them equal.
 
     Args:
-        loss: A loss with target networks of their own.
+        loss_module: Any module whose children ``<name>_params`` and ``target_<name>_params`` are TensorDictParams: a
+            :class:`~qmix_lightning.objectives.qmixer.QMixerLoss` or one of TorchRL's losses.
+
+    Attributes:
+        loss_module: The loss. It is no child, so that a checkpoint holds it once.
+        initialized: True: there is nothing to do before the first step.
 
     Raises:
-        RuntimeError: If the loss has no target networks of its own.
+        ValueError: If the loss has no parameters of that name.
+        RuntimeError: If it has no targets, or they are not copies of the online networks.
     """
 
-    loss: nn.Module
+    initialized: ClassVar[bool] = True
+    loss_module: nn.Module
 
-    def __init__(self, loss: nn.Module) -> None:
+    def __init__(self, loss_module: nn.Module) -> None:
         super().__init__()
-        # Not a submodule: a checkpoint holds the loss once.
-        self.__dict__["loss"] = loss
-        self._names = [
-            name.removeprefix("target_")
-            for name, _ in loss.named_children()
-            if name.startswith("target_") and name.endswith("_params")
-        ]
-        if not self._names:
+        self.__dict__["loss_module"] = loss_module
+        self._names = _followed(loss_module)
+        self._found: list[Tensor] = []
+        self._real: Pairs = ([], [])
+        self._whole: Pairs = ([], [])
+        self._find()
+        pairs = (zip(*pairs, strict=True) for pairs in (self._real, self._whole))
+        if all(target.is_set_to(source) for target, source in chain.from_iterable(pairs)):
             raise RuntimeError(
-                "Did not find any target parameters or buffers in the loss module."
-                " A loss made with delay_value=True has some; with delay_value=False there is nothing to update."
+                "The target and source data are identical for all params. Have you created proper target parameters?"
+                " Make the targets copies of the online networks."
             )
-        self.__dict__["loss"].__dict__["has_target_update"] = True
+        _promise(loss_module)
 
     @abstractmethod
     def step(self) -> None:
         """Update the targets; call it after every step of the optimizer."""
 
-    def _pairs(self) -> tuple[list[Tensor], list[Tensor]]:
-        targets, sources = [], []
-        # Looked up at each step, since moving a module to another device replaces its buffers.
+    @torch.no_grad()
+    def init_(self) -> None:
+        """Make the targets equal to the online networks, now."""
+        self._find()
+        self._copy(self._real)
+        self._copy(self._whole)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load what this updater, or TorchRL's of that name, has saved."""
+        if "initialized" in state_dict:
+            counted = "counter" in state_dict
+            state_dict = {"_extra_state": torch.tensor(state_dict["counter"])} if counted else {}
+        return super().load_state_dict(state_dict, *args, **kwargs)
+
+    def _find(self) -> None:
+        """Look up what to move, if it is not what was looked up before."""
+        # Casts, moves and assignments exchange the tensors of the loss. Asking each time whether they are the same
+        # objects takes a few microseconds, walking the trees more than a hundred.
+        modules = self.loss_module._modules
+        trees: Any = [modules[prefix + name] for name in self._names for prefix in ("target_", "")]
+        found = [*chain.from_iterable((*tree._parameters.values(), *tree._buffers.values()) for tree in trees)]
+        if len(found) == len(self._found) and all(map(is_, found, self._found)):
+            return
+        real: Pairs = ([], [])
+        whole: Pairs = ([], [])
         for name in self._names:
-            source, target = getattr(self.loss, name), getattr(self.loss, f"target_{name}")
-            for key, value in source.items(True, True):
-                sources.append(value)
-                targets.append(target.get(key))
-        return targets, sources
+            sources, targets = (_leaves(modules[prefix + name]) for prefix in ("", "target_"))
+            if _sizes(sources) != _sizes(targets):
+                raise RuntimeError(
+                    f"Incongruent target and source parameter lists: {name} is {_sizes(sources)}, but target_{name} is"
+                    f" {_sizes(targets)}. Make the target a copy of the online network."
+                )
+            for key, target in targets.items():
+                if target.requires_grad:
+                    raise RuntimeError(
+                        f"the target parameter is part of a graph. Expected target_{name} to hold buffers, but {key}"
+                        " requires gradients. Detach the copy."
+                    )
+                pairs = real if target.is_floating_point() or target.is_complex() else whole
+                pairs[0].append(target)
+                pairs[1].append(sources[key])
+        self._found, self._real, self._whole = found, real, whole
+
+    @staticmethod
+    def _copy(pairs: Pairs) -> None:
+        if pairs[0]:
+            torch._foreach_copy_(*pairs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_found": [], "_real": ([], []), "_whole": ([], [])}
 
 
-class HardUpdate(AbstractTargetUpdate):
-    r"""Copies the online parameters at every N-th step, exactly.
-
-    .. math:: \theta^- \leftarrow \theta \quad \text{if } \text{counter} \bmod N = 0
-
-    Args:
-        loss: A loss with target networks of their own.
-        value_network_update_interval: Steps N from one copy to the next, at least 1.
-
-    Attributes:
-        counter: Steps made so far. State dicts carry it; it is no buffer, since asking one on a GPU would wait for the
-            GPU.
-
-    Raises:
-        ValueError: If the interval is not a positive integer.
-
-    Mnih et al. (2015), Human-level control through deep reinforcement learning.
-    """
-
-    def __init__(self, loss: nn.Module, *, value_network_update_interval: int = 1000) -> None:
-        if not isinstance(value_network_update_interval, int) or value_network_update_interval < 1:
-            raise ValueError(
-                f"value_network_update_interval must be a positive integer, got {value_network_update_interval!r}."
-            )
-        super().__init__(loss)
-        self.value_network_update_interval = value_network_update_interval
-        self.counter = 0
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Count, and copy at every N-th call."""
-        self.counter += 1
-        if self.counter % self.value_network_update_interval == 0:
-            torch._foreach_copy_(*self._pairs())
-
-    def get_extra_state(self) -> Tensor:
-        """What a state dict carries: the counter."""
-        return torch.tensor(self.counter)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Go on counting where the state dict was written."""
-        self.counter = int(state)
-
-    def extra_repr(self) -> str:
-        """Show the interval and the counter."""
-        return f"value_network_update_interval={self.value_network_update_interval}, counter={self.counter}"
-
-
-class SoftUpdate(AbstractTargetUpdate):
-    r"""Moves the targets a little towards the online parameters at every step.
-
-    .. math:: \theta^- \leftarrow (1 - \tau)\,\theta^- + \tau\,\theta
-
-    Args:
-        loss: A loss with target networks of their own.
-        eps: The share ``1 - tau`` that stays, in [0, 1].
-        tau: The share τ that moves, in [0, 1]. Give exactly one of the two.
-
-    Raises:
-        RuntimeError: If neither is given.
-        ValueError: If both are given, or one is out of range.
-
-    Lillicrap et al. (2016), Continuous control with deep reinforcement learning.
-    """
-
-    def __init__(self, loss: nn.Module, *, eps: float | None = None, tau: float | None = None) -> None:
-        if eps is None and tau is None:
-            raise RuntimeError("Neither eps nor tau was provided. Give one: tau=0.005 is the same as eps=0.995.")
-        if eps is not None and tau is not None:
-            raise ValueError(f"eps and tau exclude each other, since tau is 1 - eps; got eps={eps} and tau={tau}.")
-        share = tau if tau is not None else 1 - (eps or 0.0)
-        if not 0 <= share <= 1:
-            raise ValueError(f"eps and tau must lie in [0, 1], got eps={eps} and tau={tau}.")
-        super().__init__(loss)
-        self.tau = share
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Move the targets by the share τ; counters of steps, which are integers, are copied."""
-        targets, sources = self._pairs()
-        real = [target.is_floating_point() for target in targets]
-        torch._foreach_lerp_(
-            [t for t, is_real in zip(targets, real, strict=True) if is_real],
-            [s for s, is_real in zip(sources, real, strict=True) if is_real],
-            self.tau,
+def _followed(loss_module: nn.Module) -> list[str]:
+    """Names of the online parameters that have targets."""
+    children = dict(loss_module.named_children()) if isinstance(loss_module, nn.Module) else {}
+    params = {name for name, child in children.items() if isinstance(child, TensorDictParams)}
+    params = {name for name in params if name.endswith("_params")}
+    if not params:
+        raise ValueError(
+            "The loss_module must be a LossModule instance. Expected a module whose children <name>_params and"
+            f" target_<name>_params are TensorDictParams, such as QMixerLoss, got {type(loss_module).__name__}."
+            " Give the loss itself, not the module that owns it."
         )
-        for target, source, is_real in zip(targets, sources, real, strict=True):
-            if not is_real:
-                target.copy_(source)
+    targets = [name for name in children if name in params and name.startswith("target_")]
+    if not targets:
+        raise RuntimeError(
+            "Did not find any target parameters or buffers in the loss module."
+            " A loss made with delay_value=True has some; with delay_value=False there is nothing to update."
+        )
+    sources = [name.removeprefix("target_") for name in targets]
+    for name in sources:
+        if name not in params:
+            raise RuntimeError(
+                f"Incongruent target and source parameter lists: {name} is not an attribute of the loss_module. It has"
+                f" {', '.join(sorted(params))}."
+            )
+    return sources
 
-    def extra_repr(self) -> str:
-        """Show the share that moves."""
-        return f"tau={self.tau}"
+
+def _promise(loss_module: Any) -> None:
+    """End the warning that nobody updates the targets, in our losses and in TorchRL's."""
+    if hasattr(loss_module, "has_target_update"):
+        loss_module.has_target_update = True
+    for name in getattr(loss_module, "_has_update_associated", {}):
+        loss_module._has_update_associated[name] = True
+
+
+def _leaves(tree: Any) -> dict[str, Tensor]:
+    return dict(tree._parameters) | dict(tree._buffers)
+
+
+def _sizes(leaves: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    return {name: list(leaves[name].shape) for name in sorted(leaves)}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qmix_lightning.functional.values import chosen_value, double_q_value, legal_argmax
+from qmix_lightning.functional.values import chosen_value, double_q_value, legal_argmax, legal_max
 
 
 def test_without_a_mask_it_is_argmax() -> None:
@@ -56,3 +56,30 @@ def test_chosen_values_are_gathered_with_any_integer_type() -> None:
     assert chosen_value(value, action).tolist() == [2, 3]
     with pytest.raises(ValueError, match=r"shape \(2,\), got \(2, 3\). One-hot actions"):
         chosen_value(value, value.long())
+
+
+def test_the_best_value_is_the_value_of_the_best_action() -> None:
+    value, mask = torch.randn(50, 6), torch.rand(50, 6) < 0.5
+    mask[:, 0] = True
+    for legal in (None, mask):
+        torch.testing.assert_close(legal_max(value, legal), chosen_value(value, legal_argmax(value, legal)))
+
+
+def test_a_row_without_a_legal_action_is_refused_but_not_a_value_of_minus_infinity() -> None:
+    value, mask = torch.tensor([[-torch.inf, 1.0], [2.0, 3.0]]), torch.tensor([[True, False], [True, True]])
+    assert legal_argmax(value, mask).tolist() == [0, 1]
+    assert legal_max(value, mask).tolist() == [-torch.inf, 3.0]
+    mask[1] = False
+    for function in (legal_argmax, legal_max):
+        with pytest.raises(ValueError, match=r"Expected a legal action in every row .*, got none at index \[1\]"):
+            function(value, mask)
+        function(value, mask, check=False)
+
+
+def test_it_can_be_vectorised() -> None:
+    value, mask = torch.randn(3, 4, 6), torch.ones(3, 4, 6, dtype=torch.bool)
+    assert torch.equal(torch.vmap(legal_argmax)(value, mask), legal_argmax(value, mask))
+
+
+def test_no_rows_have_no_best_action() -> None:
+    assert legal_max(torch.zeros(0, 3), torch.ones(0, 3, dtype=torch.bool)).shape == (0,)

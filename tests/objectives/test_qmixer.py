@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import Any
 
@@ -223,14 +224,103 @@ def test_own_keys_are_read_and_none_restores_the_default() -> None:
     assert loss.tensor_keys.reward == "reward"
 
 
+# ----------------------------------------------------------------------------------------------------------- options
+
+
+def test_the_mean_and_the_sum_are_those_of_the_distances() -> None:
+    for layout, batch in (("episode", make_episodes()), ("transition", as_transitions(make_episodes()))):
+        each = make_loss(layout=layout, reduction="none")(batch)["loss"]
+        assert each.shape == (4, 6)
+        torch.testing.assert_close(make_loss(layout=layout)(batch)["loss"], each.mean())
+        torch.testing.assert_close(make_loss(layout=layout, reduction="sum")(batch)["loss"], each.sum())
+    # Padding is 0 in its place.
+    loss, padded = make_loss(reduction="none"), pad(make_episodes(), 2, torch.nan)
+    loss.set_keys(mask="mask")
+    torch.testing.assert_close(loss(padded)["loss"][:, :6], make_loss(reduction="none")(make_episodes())["loss"])
+    assert (loss(padded)["loss"][:, 6:] == 0).all()
+
+
+def test_equal_importance_weights_change_nothing_and_others_are_counts() -> None:
+    episodes = make_episodes()
+    weighted = make_loss()
+    weighted.set_keys(mask="mask", priority_weight="priority_weight")
+    plain = make_loss()
+    plain.set_keys(mask="mask")
+    episodes["priority_weight"] = torch.full((4, 7, 1), 0.3, dtype=torch.float64)
+    assert_same(gradients(weighted, episodes), gradients(plain, episodes))
+    # An episode that weighs 3 counts as if it were there three times.
+    counts = torch.tensor([3, 1, 2, 0])
+    episodes["priority_weight"] = counts.double().view(4, 1, 1).expand(4, 7, 1)
+    repeated = episodes[counts.nonzero().flatten().repeat_interleave(counts[counts > 0])]
+    assert_same(gradients(weighted, episodes), gradients(plain, repeated))
+    for shape in ((4,), (4, 1), (4, 7), (4, 1, 1)):
+        batch = TensorDict(episodes.to_dict(), [4]).auto_batch_size_(1)
+        batch["priority_weight"] = counts.double().view(4, *[1] * (len(shape) - 1)).expand(shape)
+        assert weighted(batch)["loss"] == weighted(episodes)["loss"]
+    episodes["priority_weight"] = torch.ones(4, 7, 2)
+    with pytest.raises(
+        ValueError, match=r"Expected a priority_weight for each step \(4, 7, 1\), or one for each row, got"
+    ):
+        weighted(episodes)
+
+
+def test_the_absolute_error_is_the_root_of_the_squared() -> None:
+    squared, absolute = make_episodes(), make_episodes()
+    make_loss()(squared)
+    make_loss(td_error="absolute")(absolute)
+    torch.testing.assert_close(absolute["td_error"].square(), squared["td_error"])
+
+
+def test_tensors_may_come_by_name_or_in_order() -> None:
+    for layout, batch in (("episode", make_episodes()), ("transition", as_transitions(make_episodes()))):
+        loss = make_loss(layout=layout, diagnostics=True)
+        expected = loss(batch)
+        tensors = [batch[key] for key in loss.in_keys if key in batch]
+        names = ["_".join(key) if isinstance(key, tuple) else key for key in loss.in_keys if key in batch]
+        for result in (loss(*tensors), loss(**dict(zip(names, tensors, strict=True)))):
+            assert result == tuple(expected[name] for name in ("loss", "value", "target"))
+        loss.select_out_keys("loss")
+        assert loss(*tensors) == expected["loss"]
+        loss.reset_out_keys()
+        assert list(loss(batch).keys()) == ["loss", "value", "target"]
+        with pytest.raises(KeyError, match=r"expected the key \('next', 'reward'\)"):
+            loss(**{name: t for name, t in zip(names, tensors, strict=True) if name != "next_reward"})
+
+
+@pytest.mark.parametrize("mixer", ["qmix", "vdn"])
+@pytest.mark.parametrize("layout", ["episode", "transition"])
+@pytest.mark.parametrize("estimator", ["TD0", "TDLambda"])
+def test_it_compiles_to_one_graph(estimator: str, layout: str, mixer: str) -> None:
+    torch.compiler.reset()
+    batch = make_episodes() if layout == "episode" else as_transitions(make_episodes())
+    for loss in (make_loss(layout=layout, mixer=mixer, double_q=True), copy.deepcopy(make_loss(layout=layout))):
+        loss.set_keys(mask="mask")
+        loss.make_value_estimator(estimator)
+        compiled = torch.compile(loss, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(batch)["loss"], loss(batch)["loss"])
+
+
+def test_torchrls_names_for_masks_and_weights_work() -> None:
+    loss = make_loss()
+    assert loss.loss_mask_key == loss.use_prioritized_weights == "auto"
+    loss.loss_mask_key, loss.use_prioritized_weights = ("collector", "mask"), True
+    assert loss.tensor_keys.mask == loss.loss_mask_key == ("collector", "mask")
+    assert loss.tensor_keys.priority_weight == "priority_weight"
+    loss.loss_mask_key = loss.use_prioritized_weights = "auto"
+    assert loss.tensor_keys == loss.default_keys()
+
+
 # ------------------------------------------------------------------------------------------------------------ errors
 
 
 def test_options_that_make_no_sense_are_refused_at_once() -> None:
     net, mixer = nn.Linear(OBS, A), QMixer(S, n_agents=N)
     for options, error, words in (
-        ({"loss_function": "huber"}, ValueError, "Unknown loss 'huber'. Choose one of .'l2', 'l1', 'smooth_l1'"),
-        ({"layout": "episodes"}, ValueError, "Unknown layout 'episodes'. Choose 'transition' or 'episode'"),
+        ({"loss_function": "huber"}, ValueError, "Unknown loss_function 'huber'. Choose one of l2, l1, smooth_l1"),
+        ({"layout": "episodes"}, ValueError, "Unknown layout 'episodes'. Choose one of transition, episode"),
+        ({"reduction": "median"}, ValueError, "Unknown reduction 'median'. Choose one of mean, sum, none"),
+        ({"td_error": "huber"}, ValueError, "Unknown td_error 'huber'. Choose one of squared, absolute"),
+        ({"action_space": "binary"}, ValueError, "must be one of categorical, .* got 'binary'"),
         ({"gamma": 0.9}, TypeError, "Passing gamma / lambda parameters through the loss constructor is a deprecated"),
         ({"priority_key": "p"}, RuntimeError, "Setting 'priority' via the constructor is deprecated"),
         ({"action_space": "continuous"}, ValueError, "action_space was not specified/not compatible .*continuous"),
@@ -274,17 +364,21 @@ def test_batches_that_make_no_sense_are_refused() -> None:
 
     refused(
         RuntimeError,
-        r"must share a unique shape. Expected .* \(4, 7, 1\), got \(4, 7\)",
+        r"must share a unique shape. Expected .* \(4, 7, 1\), got reward \(4, 7\), done",
         next__reward=lambda r: r[..., 0],
     )
     refused(RuntimeError, "A reward for each agent must be summed", next__reward=lambda r: r.expand(-1, -1, 3))
-    refused(RuntimeError, r"got \(4, 7\)", next__done=lambda d: d[..., 0])
+    refused(RuntimeError, r"done \(4, 7\)", next__done=lambda d: d[..., 0])
     refused(KeyError, r"expected the key .*'next.*'reward.*, found .* set_keys", next__reward=None)
     refused(KeyError, r"expected the key .*'next.*'done", next__done=None, next__terminated=None)
     refused(KeyError, r"expected the key .*'agents.*'action", agents__action=None)
     refused(KeyError, "expected the key .*next.*, found", "transition", next=None)
     refused(KeyError, "expected the key .*mask.*, found", mask=None)
-    refused(ValueError, r"Expected a mask of shape \(4, 7, 1\), got \(4, 7, 2\)", mask=lambda m: m.expand(-1, -1, 2))
+    refused(
+        ValueError,
+        r"Expected a mask of shape \(4, 7, 1\) and type bool, got \(4, 7, 2\)",
+        mask=lambda m: m.expand(-1, -1, 2),
+    )
     refused(
         ValueError, "One-hot actions need action_space='one_hot'", agents__action=lambda a: nn.functional.one_hot(a, A)
     )
@@ -296,14 +390,12 @@ def test_networks_that_write_elsewhere_are_named_by_the_key_that_is_missing() ->
     for name, key in (("global_value", "joint"), ("action_value", ("agents", "joint"))):
         loss = make_loss()
         loss.set_keys(**{name: key})
-        with pytest.raises(KeyError, match=r'key "joint" not found in TensorDict'):
+        with pytest.raises(KeyError, match=r"key .*joint.* not found in TensorDict with keys"):
             loss(make_episodes())
 
 
 def test_a_batch_without_time_is_refused_as_episodes_and_for_long_returns() -> None:
-    with pytest.raises(
-        ValueError, match=r"expected a tensordict of batch \[B, T\+1\] with T >= 1, got \[7\]. .*'transition'"
-    ):
+    with pytest.raises(ValueError, match=r"expected a batch \[B, T\+1\] with T >= 1, got \[7\]. .*'transition'"):
         make_loss()(make_episodes()[0])
     with pytest.raises(ValueError, match=r"got \[4, 1\]"):
         make_loss()(make_episodes()[:, :1])

@@ -1,107 +1,205 @@
+"""What both ways of updating targets promise."""
+
 from __future__ import annotations
 
 import copy
+import pickle
+import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from tensordict import TensorDict
+from tensordict.nn import TensorDictParams
+from torch import nn
 
 from qmix_lightning.mixers.vdn import VDNMixer
+from qmix_lightning.objectives.hard_update import HardUpdate
 from qmix_lightning.objectives.qmixer import QMixerLoss
-from qmix_lightning.objectives.target_update import HardUpdate, SoftUpdate
+from qmix_lightning.objectives.soft_update import SoftUpdate
+from qmix_lightning.objectives.target_update import AbstractTargetUpdate
+from tests.objectives.targets import train, weights
 from tests.objectives.worlds import OBS, A, N, make_loss
 
-
-def weights(loss: QMixerLoss, prefix: str = "") -> Tensor:
-    params = [getattr(loss, f"{prefix}{name}_params") for name in ("local_value_network", "mixer_network")]
-    return torch.cat([tree.get(key).detach().flatten() for tree in params for key in sorted(tree.keys(True, True))])
+Make = Callable[[nn.Module], AbstractTargetUpdate]
 
 
-def train(loss: QMixerLoss) -> None:
-    with torch.no_grad():
-        for parameter in loss.parameters():
-            parameter.add_(1)
+def every_step(loss: nn.Module) -> HardUpdate:
+    return HardUpdate(loss, value_network_update_interval=1)
 
 
-def test_a_hard_update_copies_at_every_nth_step_exactly() -> None:
+def all_the_way(loss: nn.Module) -> SoftUpdate:
+    return SoftUpdate(loss, tau=1.0)
+
+
+COPYING = pytest.mark.parametrize("make", [every_step, all_the_way])
+"""Both, with the options by which a step is a copy."""
+
+
+def params(module: nn.Module) -> TensorDictParams:
+    return TensorDict.from_module(module, as_module=True)
+
+
+def copied(tree: TensorDictParams) -> TensorDictParams:
+    return TensorDictParams(tree.data.clone(), no_convert=True)
+
+
+def foreign(online: nn.Module | None, target: TensorDictParams | None) -> nn.Module:
+    module = nn.Module()
+    if online is not None:
+        module.net_params = params(online)
+    if target is not None:
+        module.target_net_params = target
+    return module
+
+
+@COPYING
+def test_a_step_makes_the_targets_equal(make: Make) -> None:
     loss = make_loss()
-    update = HardUpdate(loss, value_network_update_interval=3)
-    copied = []
-    for _ in range(7):
+    update = make(loss)
+    for _ in range(2):
         train(loss)
+        assert not torch.equal(weights(loss, "target_"), weights(loss))
         update.step()
-        copied.append(torch.equal(weights(loss), weights(loss, "target_")))
-    assert copied == [False, False, True, False, False, True, False]
+        assert torch.equal(weights(loss, "target_"), weights(loss))
 
 
-def test_a_soft_update_moves_by_its_share_and_with_tau_1_is_a_copy() -> None:
-    loss = make_loss()
-    target, online = weights(loss, "target_"), weights(loss)
-    SoftUpdate(loss, eps=0.9).step()
-    torch.testing.assert_close(weights(loss, "target_"), 0.9 * target + 0.1 * online)
-    SoftUpdate(loss, tau=1).step()
-    assert torch.equal(weights(loss, "target_"), online)
+@COPYING
+def test_init_copies_now_whatever_the_options(make: Make) -> None:
+    for update in (make(make_loss()), HardUpdate(make_loss()), SoftUpdate(make_loss(), tau=0.0)):
+        update.init_()
+        loss = update.loss_module
+        assert isinstance(loss, QMixerLoss)
+        assert torch.equal(weights(loss, "target_"), weights(loss))
 
 
-def test_making_an_updater_leaves_the_targets_alone_and_ends_the_warning() -> None:
+@COPYING
+def test_making_an_updater_leaves_the_targets_alone_and_ends_the_warning(make: Make) -> None:
     loss = make_loss()
     loss.has_target_update = False
     before = weights(loss, "target_")
-    SoftUpdate(loss, tau=0.5)
+    make(loss)
     assert torch.equal(weights(loss, "target_"), before)
     assert loss.has_target_update
 
 
-def test_the_counter_travels_with_a_state_dict() -> None:
+@COPYING
+def test_an_updater_holds_neither_parameters_nor_the_loss(make: Make) -> None:
     loss = make_loss()
-    update, resumed = (HardUpdate(loss, value_network_update_interval=3) for _ in range(2))
-    update.step()
-    update.step()
-    resumed.load_state_dict(update.state_dict())
-    train(loss)
-    resumed.step()
-    assert resumed.counter == 3
-    assert torch.equal(weights(loss), weights(loss, "target_"))
-
-
-def test_an_updater_holds_no_parameters_of_its_own() -> None:
-    update = SoftUpdate(make_loss(), tau=0.1)
+    update = make(loss)
+    assert update.loss_module is loss
     assert not list(update.parameters())
-    assert not update.state_dict()
+    assert not list(update.children())
 
 
-@pytest.mark.parametrize("make", [HardUpdate, SoftUpdate])
-def test_it_follows_the_loss_through_copies_and_casts(make: type[HardUpdate] | type[SoftUpdate]) -> None:
-    options = {"value_network_update_interval": 1} if make is HardUpdate else {"tau": 1.0}
+@COPYING
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_a_copy_together_with_the_loss_updates_that_copy(make: Make, duplicate: Callable) -> None:  # type: ignore[type-arg]
     loss = make_loss()
-    twin, update = copy.deepcopy(nn.ModuleList([loss, make(loss, **options)])).float()  # type: ignore[arg-type]
-    train(twin)
+    update = make(loss)
     update.step()
+    twin, other = duplicate(nn.ModuleList([loss, update])).float()
+    train(twin)
+    other.step()
     assert weights(twin).dtype == torch.float32
     assert torch.equal(weights(twin), weights(twin, "target_"))
-    assert not torch.equal(weights(loss), weights(loss, "target_"))
+    assert not torch.equal(weights(twin), weights(loss, "target_").float())
 
 
-@pytest.mark.parametrize("soft", [False, True])
-def test_running_statistics_follow_too(soft: bool) -> None:
+def cast(loss: QMixerLoss) -> None:
+    loss.float()
+
+
+def assign(loss: QMixerLoss) -> None:
+    loss.target_mixer_network_params = copied(loss.mixer_network_params)
+
+
+def rebind(loss: QMixerLoss) -> None:
+    nn.utils.vector_to_parameters(torch.randn_like(weights(loss)), loss.parameters())
+
+
+def load(loss: QMixerLoss) -> None:
+    loss.load_state_dict({name: torch.randn_like(value) for name, value in loss.state_dict().items()})
+
+
+@COPYING
+@pytest.mark.parametrize("exchange", [cast, assign, rebind, load])
+def test_it_follows_when_the_tensors_of_the_loss_are_exchanged(
+    make: Make, exchange: Callable[[QMixerLoss], None]
+) -> None:
+    loss = make_loss()
+    update = make(loss)
+    update.step()
+    exchange(loss)
+    train(loss)
+    update.step()
+    assert torch.equal(weights(loss, "target_"), weights(loss))
+
+
+@COPYING
+def test_targets_of_other_sizes_are_refused_whenever_they_are_assigned_and_nothing_is_lost(make: Make) -> None:
+    module = foreign(nn.Linear(2, 3), copied(params(nn.Linear(2, 3))))
+    update, before = make(module), module.target_net_params
+    module.target_net_params = copied(params(nn.Linear(2, 4)))
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"^Incongruent .* target_net_params is {'bias': \[4\]"):
+            update.step()
+    module.target_net_params = before
+    update.step()
+    assert (before == module.net_params).all()
+
+
+@COPYING
+def test_running_statistics_follow_too(make: Make) -> None:
     net = nn.Sequential(nn.Linear(OBS, A), nn.BatchNorm1d(N))
     loss = QMixerLoss(net, VDNMixer(N), layout="episode")
-    update = SoftUpdate(loss, tau=1.0) if soft else HardUpdate(loss, value_network_update_interval=1)
+    update = make(loss)
     net(torch.randn(8, N, OBS))
     update.step()
     for name, buffer in net[1].named_buffers():
         assert torch.equal(loss.target_local_value_network_params["module", "1", name], buffer)
 
 
-def test_options_that_make_no_sense_are_refused() -> None:
-    loss = make_loss()
-    with pytest.raises(RuntimeError, match=r"Neither eps nor tau was provided. Give one"):
-        SoftUpdate(loss)
-    with pytest.raises(ValueError, match=r"eps and tau exclude each other.*got eps=0.1 and tau=0.9"):
-        SoftUpdate(loss, eps=0.1, tau=0.9)
-    with pytest.raises(ValueError, match=r"eps and tau must lie in \[0, 1\], got eps=None and tau=1.5"):
-        SoftUpdate(loss, tau=1.5)
-    with pytest.raises(ValueError, match=r"must be a positive integer, got 0"):
-        HardUpdate(loss, value_network_update_interval=0)
-    with pytest.raises(RuntimeError, match=r"Did not find any target parameters .* delay_value=True"):
-        HardUpdate(make_loss(delay_value=False))
+@COPYING
+def test_any_module_with_parameters_and_targets_will_do(make: Make) -> None:
+    module = foreign(nn.Linear(2, 3), copied(params(nn.Linear(2, 3))))
+    make(module).step()
+    assert (module.target_net_params == module.net_params).all()
+    assert not hasattr(module, "has_target_update")
+
+
+def test_a_loss_of_torchrls_will_do_and_stops_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torchrl.objectives import DQNLoss
+    loss = DQNLoss(nn.Linear(3, 4), action_space="one_hot", delay_value=True)
+    update = SoftUpdate(loss, tau=0.25)
+    before = loss.target_value_network_params.data.clone()
+    with torch.no_grad():
+        for parameter in loss.parameters():
+            parameter.normal_()
+    update.step()
+    moved = before.lerp(loss.value_network_params.data, 0.25)
+    torch.testing.assert_close(loss.target_value_network_params.data.to_dict(), moved.to_dict())
+
+
+@COPYING
+def test_what_cannot_be_updated_is_refused(make: Make) -> None:
+    for other in (nn.Linear(2, 3), nn.ModuleDict({"loss": make_loss()}), "loss"):
+        with pytest.raises(ValueError, match=r"^The loss_module must be a LossModule instance.* Give the loss itself"):
+            make(other)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match=r"^Did not find any target parameters or buffers in the loss module.*delay"):
+        make(make_loss(delay_value=False))
+    net, other = nn.Linear(2, 3), nn.Linear(2, 3, bias=False)
+    with pytest.raises(
+        RuntimeError, match=r"^Incongruent target and source parameter lists: net_params is not an attr"
+    ):
+        make(foreign(None, copied(params(net))))
+    with pytest.raises(RuntimeError, match=r"^Incongruent .*net_params is {'bias': \[3\].*Make the target a copy"):
+        make(foreign(net, copied(params(other))))
+    with pytest.raises(RuntimeError, match=r"^the target parameter is part of a graph.* weight requires .* Detach"):
+        make(foreign(other, params(nn.Linear(2, 3, bias=False))))
+    with pytest.raises(
+        RuntimeError, match=r"^The target and source data are identical for all params.* Make the targets"
+    ):
+        make(foreign(net, TensorDictParams(params(net).data, no_convert=True)))

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 from tensordict import TensorDict, unravel_key
-from tensordict.nn import TensorDictModule, TensorDictSequential
+from tensordict.nn import TensorDictModule
 from torch import nn
 
 from qmix_lightning.mixers.qmix import QMixer
 from qmix_lightning.mixers.vdn import VDNMixer
 from qmix_lightning.objectives.qmixer import QMixerLoss
 from qmix_lightning.objectives.qvalue import QValueModule
+from qmix_lightning.objectives.safe_sequential import SafeSequential
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what torchrl's own imports deprecate
@@ -33,11 +34,15 @@ VALUE = ("agents", "action_value")
 OUT = [("agents", "action"), VALUE, ("agents", "chosen_action_value")]
 
 
+SPACES = ["categorical", "one-hot", "mult-one-hot"]
+PARTS = [2, 3]
+
+
 def batch(shape: list[int], action_space: str, *, masked: bool = False) -> TensorDict:
     torch.manual_seed(1)
 
     def step() -> dict[str, Any]:
-        legal = (torch.rand(*shape, N, A) < 0.7) | (torch.arange(A) == 0)
+        legal = (torch.rand(*shape, N, A) < 0.7) | (torch.arange(A) == 0) | (torch.arange(A) == PARTS[0])
         agents = {"observation": torch.randn(*shape, N, OBS, dtype=torch.float64)}
         return {
             "agents": agents | ({"action_mask": legal} if masked else {}),
@@ -48,7 +53,11 @@ def batch(shape: list[int], action_space: str, *, masked: bool = False) -> Tenso
     action = torch.randint(A, (*shape, N))
     if masked:
         action = td["agents", "action_mask"].int().argmax(-1)
-    td["agents", "action"] = action if action_space == "categorical" else nn.functional.one_hot(action, A)
+    if action_space == "one-hot":
+        action = nn.functional.one_hot(action, A)
+    if action_space == "mult-one-hot":
+        action = torch.cat([nn.functional.one_hot(torch.randint(n, (*shape, N)), n) for n in PARTS], -1)
+    td["agents", "action"] = action
     terminated = torch.rand(*shape, 1) < 0.2
     reward = torch.randn(*shape, 1, dtype=torch.float64)
     outcome = {"reward": reward, "terminated": terminated, "done": terminated | (torch.rand(*shape, 1) < 0.2)}
@@ -61,9 +70,10 @@ def networks(mixer: str, action_space: str, *, rl: bool, masked: bool = False) -
     net = nn.Sequential(nn.Linear(OBS, 16), nn.Tanh(), nn.Linear(16, A))
     body = TensorDictModule(net, [("agents", "observation")], [VALUE])
     mask = ("agents", "action_mask") if masked else None
+    parts = PARTS if action_space == "mult-one-hot" else None
     head_class = rl_modules.QValueModule if rl else QValueModule
-    head = head_class(action_space, action_value_key=VALUE, action_mask_key=mask, out_keys=OUT)
-    local = (rl_modules.SafeSequential if rl else TensorDictSequential)(body, head)
+    head = head_class(action_space, action_value_key=VALUE, action_mask_key=mask, out_keys=OUT, var_nums=parts)
+    local = (rl_modules.SafeSequential if rl else SafeSequential)(body, head)
     family = rl_mixers if rl else None
     if mixer == "qmix":
         mix = (family.QMixer if rl else QMixer)(state_shape=(S,), mixing_embed_dim=8, n_agents=N, device="cpu")
@@ -91,6 +101,7 @@ def both(mixer: str, action_space: str, *, masked: bool = False, **options: Any)
 
 
 def assert_equal(ours: Any, theirs: Any, td: TensorDict) -> None:
+    """Loss, priorities, gradients, and the parameters after a step of the optimizer."""
     our_td, their_td = td.clone(), td.clone()
     our_loss, their_loss = ours(our_td)["loss"], theirs(their_td)["loss"]
     torch.testing.assert_close(our_loss, their_loss, rtol=1e-6, atol=1e-6)
@@ -102,29 +113,69 @@ def assert_equal(ours: Any, theirs: Any, td: TensorDict) -> None:
     assert any(grad.abs().max() > 0 for grad in our_grads.values())
     for name, grad in our_grads.items():
         torch.testing.assert_close(grad, their_grads[name], rtol=1e-6, atol=1e-6)
+    for loss in (ours, theirs):
+        torch.optim.Adam(loss.parameters(), lr=0.01).step()
+    for (name, our_value), (their_name, their_value) in zip(
+        ours.named_parameters(), theirs.named_parameters(), strict=True
+    ):
+        assert name == their_name
+        torch.testing.assert_close(our_value, their_value, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("delay_value", [True, False])
-@pytest.mark.parametrize("shape", [[6], [4, 5]], ids=str)
-@pytest.mark.parametrize("action_space", ["categorical", "one-hot"])
+@pytest.mark.parametrize("delay_value", [True, False], ids=["delayed", "live"])
+@pytest.mark.parametrize("loss_function", ["l2", "l1", "smooth_l1"])
+@pytest.mark.parametrize("action_space", SPACES)
 @pytest.mark.parametrize("mixer", ["qmix", "vdn"])
-@pytest.mark.parametrize("estimator", ["TD0", "TD1", "TDLambda"])
-def test_loss_td_error_and_gradients_are_torchrls(
-    estimator: str, mixer: str, action_space: str, shape: list[int], delay_value: bool
+@pytest.mark.parametrize(
+    ("estimator", "shape"),
+    [("TD0", []), *((e, shape) for e in ("TD0", "TD1", "TDLambda") for shape in ([6], [4, 5], [2, 3, 4]))],
+    ids=str,
+)
+def test_losses_priorities_gradients_and_updates_are_torchrls(
+    estimator: str, mixer: str, action_space: str, shape: list[int], loss_function: str, delay_value: bool
 ) -> None:
-    ours, theirs = both(mixer, action_space, delay_value=delay_value)
+    td = batch(shape, action_space)
+    if len(shape) == 1 and estimator != "TD0":
+        td.names = ["time"]  # or ours refuses to take single steps in any order for a trajectory
+    ours, theirs = both(mixer, action_space, delay_value=delay_value, loss_function=loss_function)
     for loss in (ours, theirs):
         loss.make_value_estimator(RLValueEstimators[estimator], gamma=0.9)
-    assert_equal(ours, theirs, batch(shape, action_space))
+    assert_equal(ours, theirs, td)
 
 
-@pytest.mark.parametrize("loss_function", ["l1", "smooth_l1"])
-def test_every_distance_is_torchrls(loss_function: str) -> None:
-    assert_equal(*both("qmix", "categorical", loss_function=loss_function), batch([6], "categorical"))
+@pytest.mark.parametrize("estimator", ["TD0", "TD1", "TDLambda"])
+@pytest.mark.parametrize("group_key", [None, "group"])
+def test_standardised_rewards_are_torchrls(estimator: str, group_key: str | None) -> None:
+    td = batch([4, 5], "categorical")
+    td["group"] = torch.arange(4).remainder(2).view(4, 1, 1).expand(4, 5, 1)
+    ours, theirs = both("qmix", "categorical")
+    for loss in (ours, theirs):
+        loss.make_value_estimator(RLValueEstimators[estimator], average_rewards=True, group_key=group_key)
+    assert_equal(ours, theirs, td)
 
 
-def test_masked_greedy_actions_are_torchrls() -> None:
-    assert_equal(*both("qmix", "categorical", masked=True), batch([4, 5], "categorical", masked=True))
+def test_defaults_are_torchrls() -> None:
+    assert_equal(*both("qmix", "categorical"), batch([4, 5], "categorical"))
+
+
+@pytest.mark.parametrize("estimator", ["TD0", "TDLambda"])
+def test_a_tensordict_that_knows_no_batch_is_read_as_torchrl_reads_it(estimator: str) -> None:
+    td = batch([4, 5], "categorical")
+    td = TensorDict(td.to_dict(), [])
+    ours, theirs = both("qmix", "categorical")
+    for loss in (ours, theirs):
+        loss.make_value_estimator(RLValueEstimators[estimator], **({} if estimator == "TD0" else {"time_dim": 1}))
+    assert_equal(ours, theirs, td)
+
+
+@pytest.mark.parametrize("action_space", SPACES)
+def test_masked_greedy_actions_are_torchrls(action_space: str) -> None:
+    if action_space == "mult-one-hot":
+        td = batch([4, 5], action_space, masked=True)
+        td["agents", "action"] = td["agents", "action"].flip(-1) * 0 + torch.tensor([1, 0, 1, 0, 0])  # both legal
+        assert_equal(*both("qmix", action_space, masked=True), td)
+    else:
+        assert_equal(*both("qmix", action_space, masked=True), batch([4, 5], action_space, masked=True))
 
 
 def test_a_discount_for_each_step_is_torchrls() -> None:
@@ -201,7 +252,7 @@ def test_specs_tell_the_action_space() -> None:
         (Categorical(4), "categorical"),
         (OneHot(4), "one_hot"),
         (MultiOneHot([2, 2]), "mult_one_hot"),
-        (Composite(agents=Composite(action=Categorical(4), other=OneHot(3))), "categorical"),
+        (Composite(agents=Composite(action=Categorical(4))), "categorical"),
     ):
         assert QValueModule(spec=spec, out_keys=OUT, action_value_key=VALUE).action_space == name
         assert QValueModule(name, out_keys=OUT, action_value_key=VALUE).action_space == name

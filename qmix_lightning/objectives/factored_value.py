@@ -1,0 +1,224 @@
+"""The joint value, factored into values of each agent's actions: what a local network and a mixer say of a batch."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import NestedKey, TensorDict, TensorDictBase, unravel_key
+from tensordict.nn import InteractionType, TensorDictModule, TensorDictModuleBase, set_interaction_type
+from torch import Size, Tensor, nn
+
+from qmix_lightning.functional.masks import without_padding
+from qmix_lightning.functional.values import legal_max
+from qmix_lightning.objectives.action_spaces import greedy_action, value_of_action
+
+
+@dataclass
+class Entries:
+    """Some entries of a batch by their unravelled keys.
+
+    A dictionary in place of a tensordict: at 32 transitions, what tensordicts check at every access is a third of the
+    loss.
+
+    Args:
+        at: The entries.
+        batch: Their leading shape ``[*B]``.
+    """
+
+    at: dict[NestedKey, Any]
+    batch: Size
+
+    def copy(self) -> Entries:
+        """The same entries in a dictionary of its own."""
+        return Entries(dict(self.at), self.batch)
+
+    def steps(self, index: slice) -> Entries:
+        """Some steps ``[B, t]`` of entries ``[B, T]``."""
+        batch = Size([self.batch[0], len(range(*index.indices(self.batch[1])))])
+        return Entries({key: entry[:, index] for key, entry in self.at.items()}, batch)
+
+    def found(self, key: NestedKey) -> Tensor:
+        """An entry that must be there."""
+        if key not in self.at:
+            raise KeyError(
+                f'key "{key}" not found in TensorDict with keys {sorted(map(str, self.at))}. Name your own keys with'
+                " set_keys, and give each network what it reads."
+            )
+        return self.at[key]  # type: ignore[no-any-return]
+
+
+class FactoredValue:
+    """A local network and a mixer, both online or both target.
+
+    The choice of an action at the end of the local network is left out, where it is a QValueModule: a loss needs the
+    values of all actions, and of that choice it would pay for the masking and the argmax.
+
+    Args:
+        local: Writes the values of all actions of each agent.
+        mixer: Mixes the values of the agents' actions.
+        keys: Of the loss.
+        action_space: Format of the actions.
+        recurrent: Whether the local network is to run over time, if it is one of TorchRL's.
+        interaction: How networks that explore behave.
+
+    Attributes:
+        reads: What is read of a batch, in a stable order.
+        picks: Whether the local network picks actions in a way of its own, and writes their values.
+    """
+
+    def __init__(
+        self,
+        local: TensorDictModuleBase,
+        mixer: TensorDictModuleBase,
+        keys: Any,
+        action_space: str,
+        *,
+        recurrent: bool = False,
+        interaction: InteractionType = InteractionType.DETERMINISTIC,
+    ) -> None:
+        self.local, self.mixer = local, mixer
+        self._space, self._recurrent, self._interaction = action_space, recurrent, interaction
+        self._action_value, self._local_value = unravel_key(keys.action_value), unravel_key(keys.local_value)
+        self._global_value = unravel_key(keys.global_value)
+        self._agent_mask = None if keys.agent_mask is None else unravel_key(keys.agent_mask)
+        head, chain = find_head(local, keys.action_value), _in_turn(local) or [local]
+        self._var_nums = getattr(head, "var_nums", None)
+        self._chain = [_Call(module) for module in (chain if head is None else chain[:-1])]
+        self._mix = _Call(mixer)
+        self._plain = all(call.direct for call in self._chain)
+        written = {key for call in self._chain for key in call.out_keys}
+        self.picks = head is None and self._local_value in written
+        made, reads = set[NestedKey](), list[NestedKey]()
+        for call in self._chain:
+            reads += [key for key in call.in_keys if key not in made]
+            made.update(call.out_keys)
+        made.add(self._local_value)
+        reads += [key for key in self._mix.in_keys if key not in made]
+        self.reads = list(dict.fromkeys(reads if self._agent_mask is None else [*reads, self._agent_mask]))
+
+    def read(self, batch: TensorDictBase, shape: Size, keep: Tensor | None) -> Entries:
+        """What the networks read, padding zeroed.
+
+        Args:
+            batch: Holds the entries.
+            shape: Their leading shape ``[*B]``.
+            keep: ``[*B, 1]`` bool, False on padding; None keeps everything.
+        """
+        at = {key: entry for key in self.reads if (entry := batch.get(key, None)) is not None}
+        if keep is not None:
+            for key, entry in at.items():
+                if isinstance(entry, Tensor) and entry.is_floating_point():
+                    at[key] = without_padding(entry, keep)
+        return Entries(at, shape)
+
+    def action_values(self, entries: Entries) -> Tensor:
+        """The value of every action of every agent ``[*B, N, A]``; what else the network writes is added."""
+        if self._plain:
+            for call in self._chain:
+                call(entries)
+        else:
+            with set_interaction_type(self._interaction), _over_time(self._recurrent):
+                for call in self._chain:
+                    call(entries)
+        return entries.found(self._action_value)
+
+    def chosen(self, values: Tensor, action: Tensor) -> Tensor:
+        """The value ``[*B, N, 1]`` of each agent's action."""
+        return value_of_action(values, action, self._space)
+
+    def best(self, entries: Entries, preferred: Tensor | None, values: Tensor, legal: Tensor | None) -> Tensor:
+        """The value ``[*B, N, 1]`` of each agent's best legal action.
+
+        Args:
+            entries: To which the local network has added what it writes.
+            preferred: ``[*B, N, A]``, by which the action is chosen; None chooses by ``values``, or as the network does
+                if it picks actions in a way of its own.
+            values: ``[*B, N, A]``, by which it is valued.
+            legal: ``[*B, N, A]`` bool; None makes all actions legal. Agents that are not there need no legal one.
+        """
+        if preferred is None and self.picks:
+            return entries.found(self._local_value)
+        if legal is not None and self._agent_mask is not None:
+            legal = legal | ~self._present(entries, legal)
+        if preferred is None and self._space != "mult_one_hot":
+            return legal_max(values, legal).unsqueeze(-1)
+        action = greedy_action(values if preferred is None else preferred, legal, self._space, self._var_nums)
+        return self.chosen(values, action)
+
+    def mix(self, entries: Entries, chosen: Tensor) -> Tensor:
+        """The value ``[*B, 1]`` of joint actions whose agents' values are ``chosen`` ``[*B, N, 1]``."""
+        if self._agent_mask is not None:
+            # An agent that is not there contributes nothing.
+            chosen = torch.where(self._present(entries, chosen), chosen, 0)
+        entries.at[self._local_value] = chosen
+        self._mix(entries)
+        joint = entries.found(self._global_value)
+        # Half precision is good enough for networks, not for differences of their outputs.
+        return joint.to(torch.promote_types(joint.dtype, torch.float32))
+
+    def _present(self, entries: Entries, like: Tensor) -> Tensor:
+        """Which agents are there, ``[*B, N, 1]`` bool."""
+        assert self._agent_mask is not None, "Only a loss with an agent_mask asks."
+        present = entries.found(self._agent_mask)
+        present = present if present.ndim == like.ndim else present.unsqueeze(-1)
+        if present.dtype != torch.bool or present.shape != (*like.shape[:-1], 1):
+            raise ValueError(
+                f"Expected an agent_mask of shape {(*like.shape[:-1], 1)} and type bool, got {tuple(present.shape)} and"
+                f" {present.dtype}."
+            )
+        return present
+
+
+def find_head(network: nn.Module, action_value: NestedKey) -> Any:
+    """The QValueModule, ours or TorchRL's, at the end of a local network, if it reads the values the loss reads."""
+    last: Any = (_in_turn(network) or [None])[-1]
+    if type(last).__name__ != "QValueModule":
+        return None
+    return last if unravel_key(last.action_value_key) == unravel_key(action_value) else None
+
+
+def _in_turn(network: Any) -> list[Any] | None:
+    """The modules that a sequence runs one after the other; None if it is no sequence, or does more than that."""
+    # A subclass may do more, and so do hooks: they are left to do so themselves.
+    if type(network).__name__ not in ("TensorDictSequential", "SafeSequential", "QValueActor") or _hooked(network):
+        return None
+    if network.partial_tolerant or network.inplace is not None:
+        return None
+    return [part for module in network.module for part in _in_turn(module) or [module]]
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _over_time(recurrent: bool) -> AbstractContextManager[None]:
+    """Tell TorchRL's recurrent modules, if there can be any, that the last batch dimension is time."""
+    rnn = sys.modules.get("torchrl.modules.tensordict_module.rnn") if recurrent else None
+    return nullcontext() if rnn is None else rnn.set_recurrent_mode(True)
+
+
+class _Call:
+    """A TensorDict module applied to entries; asked directly if it only maps tensors to one tensor."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self.in_keys = [unravel_key(key) for key in module.in_keys]
+        self.out_keys = [unravel_key(key) for key in module.out_keys]
+        # A TensorDictModule looks on the disk for pandas at each tensor that it writes.
+        simple = type(module) is TensorDictModule and len(self.out_keys) == 1 and not _hooked(module)
+        self.direct = simple and module.method is module._kwargs is None
+
+    def __call__(self, entries: Entries) -> None:
+        if self.direct:
+            output = self.module.module(*[entries.found(key) for key in self.in_keys])
+            if isinstance(output, Tensor):
+                entries.at[self.out_keys[0]] = output
+                return
+            self.direct = False
+        given = {key: entries.at[key] for key in self.in_keys if key in entries.at}
+        output = self.module(TensorDict(given, entries.batch))
+        entries.at |= {key: output.get(key) for key in self.out_keys}
