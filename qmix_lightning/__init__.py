@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from qmix_lightning.agents.gru import GRUAgent
     from qmix_lightning.agents.mlp import MLPAgent
     from qmix_lightning.callbacks.monitor import TrainingMonitor
+    from qmix_lightning.callbacks.priorities import ReplayPriorities
     from qmix_lightning.callbacks.progress import BattleProgress
     from qmix_lightning.callbacks.target_networks import TargetUpdater
     from qmix_lightning.datamodule import ReplayDataModule
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from qmix_lightning.objectives.qvalue_actor import QValueActor
     from qmix_lightning.objectives.safe_sequential import SafeSequential
     from qmix_lightning.objectives.soft_update import SoftUpdate
+    from qmix_lightning.replay.buffer import ReplayBuffer
+    from qmix_lightning.replay.samplers.prioritised import PrioritisedSampler
+    from qmix_lightning.replay.samplers.uniform import UniformSampler
     from qmix_lightning.spec import Policy, TaskSpec
 
 _HOME = {
@@ -45,17 +49,21 @@ _HOME = {
     "MLPAgent": "agents.mlp",
     "Mixer": "mixers.base",
     "Policy": "spec",
+    "PrioritisedSampler": "replay.samplers.prioritised",
     "QLearner": "module",
     "QMixer": "mixers.qmix",
     "QMixerLoss": "objectives.qmixer",
     "QValueActor": "objectives.qvalue_actor",
     "QValueModule": "objectives.qvalue",
+    "ReplayBuffer": "replay.buffer",
     "ReplayDataModule": "datamodule",
+    "ReplayPriorities": "callbacks.priorities",
     "SafeSequential": "objectives.safe_sequential",
     "SoftUpdate": "objectives.soft_update",
     "TargetUpdater": "callbacks.target_networks",
     "TaskSpec": "spec",
     "TrainingMonitor": "callbacks.monitor",
+    "UniformSampler": "replay.samplers.uniform",
     "VDNMixer": "mixers.vdn",
     "ValueEstimators": "objectives.estimators",
     "check_env": "envs.checking",
@@ -64,9 +72,10 @@ _HOME = {
 
 __all__ = [
     "AbstractAgent", "AbstractEnvironment", "BattleProgress", "EGreedyModule", "EnvStepLogger", "GRUAgent",
-    "HardUpdate", "MLPAgent", "Mixer", "Policy", "QLearner", "QMixer", "QMixerLoss", "QValueActor", "QValueModule",
-    "ReplayDataModule", "SafeSequential", "SoftUpdate", "TargetUpdater", "TaskSpec", "TrainingMonitor", "VDNMixer",
-    "ValueEstimators", "check_env", "make",
+    "HardUpdate", "MLPAgent", "Mixer", "Policy", "PrioritisedSampler", "QLearner", "QMixer", "QMixerLoss",
+    "QValueActor", "QValueModule", "ReplayBuffer", "ReplayDataModule", "ReplayPriorities", "SafeSequential",
+    "SoftUpdate", "TargetUpdater", "TaskSpec", "TrainingMonitor", "UniformSampler", "VDNMixer", "ValueEstimators",
+    "check_env", "make",
 ]  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from qmix_lightning.agents import AbstractAgent
-from qmix_lightning.callbacks import BattleProgress, TrainingMonitor
+from qmix_lightning.callbacks import BattleProgress, ReplayPriorities, TrainingMonitor
 from qmix_lightning.datamodule import ReplayDataModule
 from qmix_lightning.logger import EnvStepLogger
 from qmix_lightning.mixers import Mixer
@@ -109,6 +109,9 @@ class QMixCLI(LightningCLI):
         callbacks: list[Callback] = [TrainingMonitor()]
         if asked["enable_progress_bar"] is not False:
             callbacks.append(BattleProgress())
+        own = [type(callback) for callback in asked["callbacks"] or []]
+        if self.datamodule.prioritised and ReplayPriorities not in own:
+            callbacks.append(ReplayPriorities())
         # Lightning's save_last writes only when the best is written, which can be long before the end.
         folder = self._get(self.config, "checkpoint")["dirpath"]
         callbacks.append(ModelCheckpoint(folder, filename="last", enable_version_counter=False))
@@ -121,7 +124,7 @@ class QMixCLI(LightningCLI):
             refuse(f"Battles are played by one process so far, got {self.trainer.world_size}. Use --trainer.devices 1.")
         if self.subcommand == "fit":
             self._refuse_unknown_monitor()
-            self._refuse_endless_decay()
+            self._refuse_endless_schedule()
         path = self._get(self.config, "ckpt_path")
         if path is not None:
             self._refuse_unfit_checkpoint(path)
@@ -129,12 +132,17 @@ class QMixCLI(LightningCLI):
             # Last, because asking for the folder makes it.
             self._refuse_used_folder()
 
-    def _refuse_endless_decay(self) -> None:
+    def _refuse_endless_schedule(self) -> None:
         rate = self.model.hparams["final_learning_rate"]
         if rate is not None and self.trainer.max_steps < 1:
             refuse(
                 f"model.final_learning_rate {rate} is reached at the last update, but trainer.max_steps is"
                 f" {self.trainer.max_steps}. Set max_steps, or final_learning_rate to null."
+            )
+        if self.datamodule.prioritised and self.trainer.max_steps < 1:
+            refuse(
+                "The importance exponent of data.prioritised reaches 1 at the last update, but trainer.max_steps is"
+                f" {self.trainer.max_steps}. Set max_steps, or prioritised to false."
             )
 
     def _refuse_used_folder(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from qmix_lightning.callbacks.priorities import ReplayPriorities
 from qmix_lightning.datamodule import ReplayDataModule
 from qmix_lightning.module import QLearner
 from tests.training import LIGHTNINGS_OWN_WARNING, ROOT, SMALL, qmix
@@ -109,6 +110,14 @@ CHECKPOINT = "logs/battle-3m/version_0/checkpoints/last.ckpt"
         (
             ["--trainer.max_steps=-1"],
             "model.final_learning_rate 1e-05 is reached at the last update, but trainer.max_steps is -1.",
+        ),
+        (
+            ["--trainer.max_steps=-1", "--model.final_learning_rate=null", "--data.prioritised=true"],
+            "importance exponent of data.prioritised reaches 1 at the last update, but trainer.max_steps is -1. Set",
+        ),
+        (
+            ["--data.prioritised=true", "--data.priority_exponent=2"],
+            "The priority exponent alpha must lie in [0, 1], got 2.0.",
         ),
         (
             ["--ckpt_path", CHECKPOINT, "--trainer.max_steps=2"],
@@ -283,6 +292,40 @@ def test_a_mixer_is_swapped_by_its_name(tmp_path, monkeypatch):
     qmix("fit", "--config", BATTLE, *SMALL, "--model.mixer", "VDNMixer", "--model.agent", "MLPAgent")
     weights = torch.load("logs/battle-3m/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert not [name for name in weights if "hyper_w_1" in name or "gru" in name]
+
+
+@pytest.mark.parametrize(
+    ("options", "etas"),
+    [
+        ([], []),
+        (["--data.prioritised=true"], [0.9]),
+        (["--data.prioritised=true", "--trainer.callbacks=ReplayPriorities", "--trainer.callbacks.eta=0.5"], [0.5]),
+    ],
+    ids=["uniform", "prioritised", "its own"],
+)
+def test_prioritised_replay_gets_its_callback_by_itself_once(tmp_path, monkeypatch, options, etas):
+    monkeypatch.chdir(tmp_path)
+    seen, setup = [], ReplayPriorities.setup
+
+    def noted(self, trainer, pl_module, stage):
+        if stage == "fit":
+            seen.append(self.eta)
+        setup(self, trainer, pl_module, stage)
+
+    monkeypatch.setattr(ReplayPriorities, "setup", noted)
+    qmix("fit", "--config", BATTLE, *SMALL, *options)
+    assert seen == etas
+
+
+def test_a_prioritised_run_goes_on_and_is_evaluated_by_its_own_config(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    qmix("fit", "--config", BATTLE, *SMALL, "--data.prioritised=true")
+    config, last = (f"logs/battle-3m/version_0/{name}" for name in ("config.yaml", "checkpoints/last.ckpt"))
+    qmix("fit", "--config", config, "--ckpt_path", last, "--trainer.max_steps=4")
+    assert torch.load("logs/battle-3m/version_1/checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
+    capsys.readouterr()
+    qmix("test", "--config", config, "--ckpt_path", last)
+    assert "2 greedy battles on battle/3m: win rate" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@ import os
 import pytest
 import torch
 
+from qmix_lightning.callbacks.priorities import ReplayPriorities
 from qmix_lightning.datamodule import ReplayDataModule
-from qmix_lightning.spec import ACTION, MASK, OBSERVATION
+from qmix_lightning.spec import ACTION, EPISODE, MASK, OBSERVATION, PRIORITY_WEIGHT
 from tests.training import LIGHTNINGS_OWN_WARNING, Mute, quiet_trainer, small_data, small_learner
 
 pytestmark = pytest.mark.filterwarnings(LIGHTNINGS_OWN_WARNING)
@@ -57,6 +58,22 @@ def test_an_evaluation_plays_as_many_battles_as_asked_for(episodes):
     assert batch[MASK].sum() == 2 * episodes
 
 
+def test_replay_is_uniform_unless_it_is_asked_to_be_prioritised():
+    assert not {EPISODE, PRIORITY_WEIGHT} & set(trained(2).buffer.sample().keys())
+    data = small_data(prioritised=True, priority_exponent=0.3, importance_exponent=0.7)
+    assert (data.buffer.sampler.alpha, data.buffer.sampler.beta) == (0.3, 0.7)
+    quiet_trainer(2, callbacks=[ReplayPriorities()]).fit(small_learner(data), data)
+    assert {EPISODE, PRIORITY_WEIGHT} <= set(data.buffer.sample().keys())
+
+
+def test_prioritised_replay_plays_the_battles_of_uniform_replay():
+    uniform, data = trained(1, "battle/3m"), small_data("battle/3m", prioritised=True)
+    quiet_trainer(1, callbacks=[ReplayPriorities()]).fit(small_learner(data), data)
+    place = torch.arange(len(data.buffer))
+    assert data.env_steps == uniform.env_steps
+    assert (data.buffer._storage.read(place) == uniform.buffer._storage.read(place)).all()
+
+
 def test_the_seed_is_that_of_seed_everything_unless_given(monkeypatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "7")
     assert ReplayDataModule("matrix/two_step").seed == 7
@@ -107,6 +124,13 @@ def test_numbers_that_must_be_positive_are_refused_by_name(name):
 def test_a_batch_larger_than_the_replay_is_refused():
     with pytest.raises(ValueError, match="Expected 1 <= batch_size <= capacity, got batch_size 9, capacity 8"):
         ReplayDataModule("matrix/two_step", batch_size=9, capacity=8)
+
+
+def test_exponents_of_prioritised_replay_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r"priority exponent alpha must lie in \[0, 1\], got 2"):
+        ReplayDataModule("matrix/two_step", prioritised=True, priority_exponent=2)
+    with pytest.raises(ValueError, match=r"importance exponent beta must lie in \[0, 1\], got -1"):
+        ReplayDataModule("matrix/two_step", prioritised=True, importance_exponent=-1)
 
 
 def test_an_unknown_environment_is_refused():

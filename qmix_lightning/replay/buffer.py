@@ -6,9 +6,12 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict
+from torch import Tensor
 
-from qmix_lightning.replay.samplers import UniformSampler
+from qmix_lightning.replay.samplers.base import AbstractSampler
+from qmix_lightning.replay.samplers.uniform import UniformSampler
 from qmix_lightning.replay.storage import EpisodeStorage
+from qmix_lightning.spec import EPISODE, MASK, PRIORITY_WEIGHT
 
 
 class ReplayBuffer:
@@ -17,8 +20,11 @@ class ReplayBuffer:
     Args:
         capacity: Number of episodes kept.
         batch_size: Number of different episodes in a batch.
-        seed: Of the draws.
+        sampler: Chooses them; None draws all alike.
         device: Where episodes are kept; None is where the first ones are.
+
+    Attributes:
+        sampler: The sampler.
 
     Raises:
         ValueError: If a batch is empty or larger than the buffer.
@@ -33,12 +39,18 @@ class ReplayBuffer:
     """
 
     def __init__(
-        self, capacity: int, batch_size: int, *, seed: int = 0, device: torch.device | str | None = None
+        self,
+        capacity: int,
+        batch_size: int,
+        sampler: AbstractSampler | None = None,
+        *,
+        device: torch.device | str | None = None,
     ) -> None:
         if not 1 <= batch_size <= capacity:
             raise ValueError(f"Expected 1 <= batch_size <= capacity, got batch_size {batch_size}, capacity {capacity}.")
         self.batch_size = batch_size
-        self._storage, self._sampler = EpisodeStorage(capacity, device), UniformSampler(seed)
+        self.sampler = UniformSampler() if sampler is None else sampler
+        self._storage = EpisodeStorage(capacity, device)
 
     def __len__(self) -> int:
         return len(self._storage)
@@ -49,13 +61,15 @@ class ReplayBuffer:
         Raises:
             ValueError: If they are of another task than those before.
         """
-        self._storage.extend(episodes)
+        self.sampler.added(self._storage.extend(episodes))
 
     def sample(self) -> TensorDict:
         """Draw a batch of episodes.
 
         Returns:
-            ``[batch_size, L + 1]``, contiguous, with L steps in the longest episode of the batch.
+            ``[batch_size, L + 1]``, contiguous, with L steps in the longest episode of the batch. Where the sampler
+            goes by priorities, also which episode it is and how much it counts, ``EPISODE`` and ``PRIORITY_WEIGHT`` of
+            ``spec.py``, one number an episode expanded over its steps.
 
         Raises:
             RuntimeError: If there are not enough episodes yet.
@@ -64,13 +78,32 @@ class ReplayBuffer:
             raise RuntimeError(
                 f"A batch takes {self.batch_size} episodes, the buffer holds {len(self)}. Play more before sampling."
             )
-        return self._storage.read(self._sampler.sample(len(self), self.batch_size))
+        place, weight = self.sampler.sample(len(self), self.batch_size)
+        batch = self._storage.read(place)
+        if weight is not None:
+            for key, entry in ((EPISODE, self._storage.number(place)), (PRIORITY_WEIGHT, weight.float())):
+                batch[key] = entry.to(batch[MASK].device)[:, None, None].expand(-1, batch.shape[1], 1)
+        return batch
+
+    def update_priorities(self, episode: Tensor, priority: Tensor) -> None:
+        """Tell the sampler how much there is to learn from episodes; of those overwritten since, nothing is kept.
+
+        Args:
+            episode: Which ones ``[k]``, all different, as ``EPISODE`` of a batch says.
+            priority: ``[k]``, finite and not negative.
+
+        Raises:
+            TypeError: If the sampler draws all alike.
+            ValueError: If a priority is negative or not finite.
+        """
+        place, there = self._storage.place(episode.cpu())
+        self.sampler.set_priorities(place[there], priority.cpu()[there])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the episodes, where the ring stands, and the state of the sampler."""
-        return {"storage": self._storage.state_dict(), "sampler": self._sampler.state_dict()}
+        return {"storage": self._storage.state_dict(), "sampler": self.sampler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a :meth:`state_dict` of a buffer of the same capacity, batch by batch as it would have done."""
         self._storage.load_state_dict(state["storage"])
-        self._sampler.load_state_dict(state["sampler"])
+        self.sampler.load_state_dict(state["sampler"])

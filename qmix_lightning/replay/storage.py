@@ -29,6 +29,7 @@ class EpisodeStorage:
         >>> storage = EpisodeStorage(capacity=2)
         >>> mask = torch.tensor([[[True], [True], [False]], [[True], [False], [False]]])
         >>> storage.extend(TensorDict({"mask": mask, "state": torch.ones(2, 3, 4)}, [2, 3]))
+        tensor([0, 1])
         >>> storage.read(torch.tensor([1, 1]))["state"].shape
         torch.Size([2, 2, 4])
     """
@@ -44,8 +45,11 @@ class EpisodeStorage:
     def __len__(self) -> int:
         return min(self._written, self.capacity)
 
-    def extend(self, episodes: TensorDict) -> None:
+    def extend(self, episodes: TensorDict) -> Tensor:
         """Store episodes ``[k, T + 1]``, of which the last ``capacity`` stay.
+
+        Returns:
+            The places of those that stay, int64.
 
         Raises:
             ValueError: If they do not look like those stored before.
@@ -61,6 +65,24 @@ class EpisodeStorage:
         for key, stored in self._entries.items():
             stored.index_copy_(0, place.to(stored.device), came[key][-kept:].to(stored.device))
         self._written = after
+        return place
+
+    def number(self, place: Tensor) -> Tensor:
+        """Count how many episodes were ever stored before those at places ``[k]``: a name that is not given again."""
+        last = self._written - 1
+        return last - (last - place) % self.capacity
+
+    def place(self, number: Tensor) -> tuple[Tensor, Tensor]:
+        """Find episodes again by their number.
+
+        Args:
+            number: ``[k]`` int64, from :meth:`number`.
+
+        Returns:
+            The place ``[k]`` of each, and whether it is still there ``[k]`` bool, not overwritten since.
+        """
+        oldest = self._written - len(self)
+        return number % self.capacity, (oldest <= number) & (number < self._written)
 
     def read(self, index: Tensor) -> TensorDict:
         """Copy episodes, cut behind the step after the last of the longest.

@@ -70,6 +70,21 @@ def test_of_more_episodes_than_fit_the_last_stay(before):
     assert sorted(numbers(storage.read(torch.arange(4)))) == [6, 7, 8, 9]
 
 
+@pytest.mark.parametrize("batches", [[3], [3, 3], [4, 4], [9], [3, 9], [1] * 11])
+def test_an_episode_is_found_by_its_number_until_it_is_overwritten(batches):
+    storage, count = EpisodeStorage(4), 0
+    for size in batches:
+        placed = storage.extend(episodes(*range(count, count + size)))
+        count += size
+        kept = torch.arange(max(0, count - min(size, 4)), count)
+        assert numbers(storage.read(placed)) == kept.tolist()
+        assert torch.equal(storage.number(placed), kept)
+    number = torch.arange(count + 2)
+    place, there = storage.place(number)
+    assert number[there].tolist() == list(range(max(0, count - 4), count))
+    assert numbers(storage.read(place[there])) == number[there].tolist()
+
+
 def test_the_lengths_are_those_of_the_episodes_that_overwrote():
     storage = EpisodeStorage(1)
     for number in (4, 0, 2):

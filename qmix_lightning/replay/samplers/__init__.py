@@ -1,0 +1,1 @@
+"""Which episodes are replayed: all alike, or those that surprise more often."""
