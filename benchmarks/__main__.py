@@ -1,4 +1,4 @@
-"""Run the benchmarks: ``python -m benchmarks [simulator|rollout|update|demo] [options]``."""
+"""Run the benchmarks: ``python -m benchmarks [simulator|rollout|loss|update|demo] [options]``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 
 import torch
 
-from benchmarks import demo, rollout, simulator, update
+from benchmarks import demo, loss, rollout, simulator, update
 from benchmarks.timing import show
 
-SCRIPTS = {"simulator": simulator, "rollout": rollout, "update": update, "demo": demo}
+SCRIPTS = {"simulator": simulator, "rollout": rollout, "loss": loss, "update": update, "demo": demo}
 
 
 def main(args: list[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def main(args: list[str] | None = None) -> None:
     if options.command is not None:
         show(SCRIPTS[options.command].run(options))
     else:
-        chosen = ("simulator", "rollout", "update")
+        chosen = ("simulator", "rollout", "loss", "update")
         show([table for name in chosen for table in SCRIPTS[name].run(parser.parse_args([name]))])
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
+from benchmarks import contestants
 from benchmarks.__main__ import main
+from benchmarks.contestants import OURS, Case, LibraryLoss, PlainLoss, random_batch
+from benchmarks.loss import cases
 from benchmarks.timing import Samples, Table, interleave, verdict
 from benchmarks.update import PlainLearner, assert_equal, make_learner, played_batch
 from qmix_lightning.envs.registry import make
@@ -34,6 +39,38 @@ def test_rollouts_print_a_row_for_each_size_and_shares_of_the_whole(capsys):
     rows = rows_of(capsys)
     assert [row[1] for row in rows] == ["1", "3"]
     assert all(98 <= sum(int(share.rstrip("%")) for share in row[-3:]) <= 102 for row in rows)
+
+
+def test_the_loss_prints_a_row_for_each_case_against_plain_torch_and_torchrl(capsys):
+    if contestants.find_torchrl() is None:
+        pytest.skip("TorchRL is not installed")
+    run("loss --episodes 1 --rounds 1 --block 0.001")
+    rows = rows_of(capsys)
+    assert [row[:2] for row in rows] == [[case.name, str(list(case.shape))] for case in cases(1)]
+    for _, batch, plain, torchrl, ours, to_plain, to_torchrl, double_q in rows:
+        assert float(to_plain) == pytest.approx(float(ours.split()[0]) / float(plain.split()[0]), rel=0.02)
+        # TorchRL has no layout of episodes, and only there is double-Q compared with none.
+        episodes = batch == "[1, 61]"
+        assert [cell == "-" for cell in (torchrl, to_torchrl, double_q)] == [episodes, episodes, not episodes]
+
+
+def test_the_loss_without_torchrl_says_so_and_leaves_it_out(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchrl", None)
+    run("loss --episodes 1 --rounds 1 --block 0.001")
+    printed = capsys.readouterr().out
+    assert "TorchRL is not installed" in printed
+    assert "| torchrl" not in printed
+    assert "never slower than TorchRL" not in printed
+
+
+@pytest.mark.parametrize("double_q", [False, True])
+def test_contestants_that_compute_something_else_are_found_out(double_q):
+    case = Case("", (2, 4), agent="gru", episodes=True)
+    batch = random_batch(case)
+    plain = PlainLoss(case, batch, double_q=double_q)
+    contestants.assert_equal(plain, LibraryLoss(OURS, case, batch, layout="episode", double_q=double_q))
+    with pytest.raises(AssertionError, match="Scalars are not close"):
+        contestants.assert_equal(plain, LibraryLoss(OURS, case, batch, layout="episode", double_q=not double_q))
 
 
 def test_the_update_prints_a_row_for_each_learner_against_the_plain_one(capsys):
