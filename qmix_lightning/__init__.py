@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qmix_lightning.actors.qvalue import QValueModule
+    from qmix_lightning.actors.qvalue_actor import QValueActor
+    from qmix_lightning.actors.safe_sequential import SafeSequential
     from qmix_lightning.agents.base import AbstractAgent
     from qmix_lightning.agents.gru import GRUAgent
     from qmix_lightning.agents.mlp import MLPAgent
@@ -26,13 +29,10 @@ if TYPE_CHECKING:
     from qmix_lightning.mixers.qmix import QMixer
     from qmix_lightning.mixers.vdn import VDNMixer
     from qmix_lightning.module import QLearner
-    from qmix_lightning.objectives.estimators import ValueEstimators
-    from qmix_lightning.objectives.hard_update import HardUpdate
+    from qmix_lightning.objectives.estimators.base import ValueEstimators
     from qmix_lightning.objectives.qmixer import QMixerLoss
-    from qmix_lightning.objectives.qvalue import QValueModule
-    from qmix_lightning.objectives.qvalue_actor import QValueActor
-    from qmix_lightning.objectives.safe_sequential import SafeSequential
-    from qmix_lightning.objectives.soft_update import SoftUpdate
+    from qmix_lightning.objectives.target_update.hard import HardUpdate
+    from qmix_lightning.objectives.target_update.soft import SoftUpdate
     from qmix_lightning.replay.buffer import ReplayBuffer
     from qmix_lightning.replay.samplers.prioritised import PrioritisedSampler
     from qmix_lightning.replay.samplers.uniform import UniformSampler
@@ -45,7 +45,7 @@ _HOME = {
     "EGreedyModule": "exploration.egreedy",
     "EnvStepLogger": "logger",
     "GRUAgent": "agents.gru",
-    "HardUpdate": "objectives.hard_update",
+    "HardUpdate": "objectives.target_update.hard",
     "MLPAgent": "agents.mlp",
     "Mixer": "mixers.base",
     "Policy": "spec",
@@ -53,19 +53,19 @@ _HOME = {
     "QLearner": "module",
     "QMixer": "mixers.qmix",
     "QMixerLoss": "objectives.qmixer",
-    "QValueActor": "objectives.qvalue_actor",
-    "QValueModule": "objectives.qvalue",
+    "QValueActor": "actors.qvalue_actor",
+    "QValueModule": "actors.qvalue",
     "ReplayBuffer": "replay.buffer",
     "ReplayDataModule": "datamodule",
     "ReplayPriorities": "callbacks.priorities",
-    "SafeSequential": "objectives.safe_sequential",
-    "SoftUpdate": "objectives.soft_update",
+    "SafeSequential": "actors.safe_sequential",
+    "SoftUpdate": "objectives.target_update.soft",
     "TargetUpdater": "callbacks.target_networks",
     "TaskSpec": "spec",
     "TrainingMonitor": "callbacks.monitor",
     "UniformSampler": "replay.samplers.uniform",
     "VDNMixer": "mixers.vdn",
-    "ValueEstimators": "objectives.estimators",
+    "ValueEstimators": "objectives.estimators.base",
     "check_env": "envs.checking",
     "make": "envs.registry",
 }

@@ -28,9 +28,9 @@ from qmix_lightning.metrics.outcome import (
 )
 from qmix_lightning.mixers.base import Mixer
 from qmix_lightning.mixers.qmix import QMixer
-from qmix_lightning.objectives.hard_update import HardUpdate
 from qmix_lightning.objectives.qmixer import QMixerLoss
-from qmix_lightning.objectives.soft_update import SoftUpdate
+from qmix_lightning.objectives.target_update.hard import HardUpdate
+from qmix_lightning.objectives.target_update.soft import SoftUpdate
 from qmix_lightning.spec import (
     ACTION,
     ACTION_VALUE,

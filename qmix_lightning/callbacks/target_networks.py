@@ -9,9 +9,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from qmix_lightning.objectives.hard_update import HardUpdate
-from qmix_lightning.objectives.soft_update import SoftUpdate
-from qmix_lightning.objectives.target_update import AbstractTargetUpdate
+from qmix_lightning.objectives.target_update.base import AbstractTargetUpdate
+from qmix_lightning.objectives.target_update.hard import HardUpdate
+from qmix_lightning.objectives.target_update.soft import SoftUpdate
 
 
 class TargetUpdater(Callback):
@@ -29,8 +29,8 @@ class TargetUpdater(Callback):
         loss: Where the module keeps its loss, e.g. ``"loss"`` or ``"learner.loss"``.
 
     Attributes:
-        target_update: The :class:`~qmix_lightning.objectives.soft_update.SoftUpdate` or
-            :class:`~qmix_lightning.objectives.hard_update.HardUpdate` at work; None before the first fit.
+        target_update: The :class:`~qmix_lightning.objectives.target_update.soft.SoftUpdate` or
+            :class:`~qmix_lightning.objectives.target_update.hard.HardUpdate` at work; None before the first fit.
 
     Raises:
         ValueError: If neither or both of ``tau`` and ``interval`` are given, or one is out of range; when training

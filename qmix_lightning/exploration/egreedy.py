@@ -12,9 +12,9 @@ from tensordict.nn.probabilistic import interaction_type
 from tensordict.utils import expand_as_right
 from torch import Tensor
 
+from qmix_lightning.actors.action_spaces import find_action_space
+from qmix_lightning.actors.specs import composite_like, is_composite, is_spec
 from qmix_lightning.exploration.random_action import random_action, random_action_of
-from qmix_lightning.objectives.action_spaces import find_action_space
-from qmix_lightning.objectives.specs import composite_like, is_composite, is_spec
 from qmix_lightning.spec import TaskSpec
 
 

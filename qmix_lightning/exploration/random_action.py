@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from qmix_lightning.objectives.action_spaces import GREEDY_SPACES, action_space_of, expand_mask
-from qmix_lightning.objectives.specs import spec_sizes
+from qmix_lightning.actors.action_spaces import GREEDY_SPACES, action_space_of, expand_mask
+from qmix_lightning.actors.specs import spec_sizes
 
 
 def random_action(

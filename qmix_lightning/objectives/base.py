@@ -14,7 +14,8 @@ from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import InteractionType
 from torch import Tensor
 
-from qmix_lightning.objectives.estimators import AbstractValueEstimator, ValueEstimators, make_estimator
+from qmix_lightning.objectives.estimators.base import AbstractValueEstimator, ValueEstimators
+from qmix_lightning.objectives.estimators.registry import make_estimator
 from qmix_lightning.objectives.networks import AbstractNetworkOwner
 
 Randomness = Literal["error", "same", "different"]
@@ -127,7 +128,7 @@ class AbstractLoss(AbstractNetworkOwner):
 
         Args:
             value_type: ``ValueEstimators.TD0`` (the default), ``TD1`` or ``TDLambda``, their names, or a class or an
-                instance of :class:`~qmix_lightning.objectives.estimators.AbstractValueEstimator`.
+                instance of :class:`~qmix_lightning.objectives.estimators.base.AbstractValueEstimator`.
             **hyperparams: ``gamma`` (0.99, or the loss's attribute ``gamma`` if you gave it one), ``lmbda`` (0.95, of
                 TDLambda), ``time_dim``, ``average_rewards``, ``group_key``.
 

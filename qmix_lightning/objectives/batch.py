@@ -10,8 +10,8 @@ import torch
 from tensordict import NestedKey, TensorDictBase, unravel_key
 from torch import Size, Tensor
 
+from qmix_lightning.actors.action_spaces import component_sizes
 from qmix_lightning.functional.masks import without_padding
-from qmix_lightning.objectives.action_spaces import component_sizes
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from tensordict import NestedKey, TensorDict, TensorDictBase, unravel_key
 from tensordict.nn import InteractionType, TensorDictModule, TensorDictModuleBase, set_interaction_type
 from torch import Size, Tensor, nn
 
+from qmix_lightning.actors.action_spaces import greedy_action, value_of_action
 from qmix_lightning.functional.masks import without_padding
 from qmix_lightning.functional.values import legal_max
-from qmix_lightning.objectives.action_spaces import greedy_action, value_of_action
 
 
 @dataclass

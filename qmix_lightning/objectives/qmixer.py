@@ -13,14 +13,14 @@ from tensordict import NestedKey, TensorDict, TensorDictBase, unravel_key
 from tensordict.nn import TensorDictModule, TensorDictModuleBase, dispatch
 from torch import Tensor, nn
 
+from qmix_lightning.actors.action_spaces import GREEDY_SPACES, find_action_space
+from qmix_lightning.actors.safe_sequential import SafeSequential
 from qmix_lightning.functional.masks import masked_mean, without_padding
 from qmix_lightning.mixers.base import Mixer
-from qmix_lightning.objectives.action_spaces import GREEDY_SPACES, find_action_space
 from qmix_lightning.objectives.base import AbstractLoss
 from qmix_lightning.objectives.batch import Batch, read_batch, refuse_malformed_actions, unequal_shapes
 from qmix_lightning.objectives.factored_value import FactoredValue, find_head
 from qmix_lightning.objectives.layouts import episodes, transitions, unrolled
-from qmix_lightning.objectives.safe_sequential import SafeSequential
 from qmix_lightning.spec import (
     ACTION,
     ACTION_MASK,
@@ -60,11 +60,11 @@ class QMixerLoss(AbstractLoss):
 
     Args:
         local_value_network: TensorDict module that writes ``("agents", "action_value")`` ``[*B, N, A]``. It may end
-            with a :class:`~qmix_lightning.objectives.qvalue.QValueModule`. A plain module is fed the observations.
+            with a :class:`~qmix_lightning.actors.qvalue.QValueModule`. A plain module is fed the observations.
         mixer_network: A :class:`~qmix_lightning.mixers.base.Mixer`, or a TensorDict module around one.
         loss_function: The distance d: ``"l2"``, ``"l1"`` or ``"smooth_l1"``.
         delay_value: Whether the target networks are copies, to be updated by a
-            :class:`~qmix_lightning.objectives.hard_update.HardUpdate` or ``SoftUpdate``, or the online networks
+            :class:`~qmix_lightning.objectives.target_update.hard.HardUpdate` or ``SoftUpdate``, or the online networks
             themselves, without gradient.
         gamma: Refused; see :meth:`make_value_estimator`.
         action_space: The format of the actions, ``"categorical"``, ``"one-hot"`` or ``"mult-one-hot"``, or a TorchRL

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from qmix_lightning.callbacks.target_networks import TargetUpdater
-from tests.objectives.targets import weights
+from tests.objectives.target_update.targets import weights
 from tests.objectives.worlds import make_episodes, make_loss
 from tests.training import LIGHTNINGS_OWN_WARNING, quiet_trainer, small_data, small_learner
 

@@ -6,8 +6,8 @@ import torch
 from tensordict import TensorDict
 from tensordict.nn import InteractionType, TensorDictSequential, set_interaction_type
 
+from qmix_lightning.actors.qvalue import QValueModule
 from qmix_lightning.exploration.egreedy import EGreedyModule
-from qmix_lightning.objectives.qvalue import QValueModule
 from qmix_lightning.spec import TaskSpec
 
 AGENTS = 3

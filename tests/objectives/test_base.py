@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from qmix_lightning.mixers.vdn import VDNMixer
-from qmix_lightning.objectives.hard_update import HardUpdate
 from qmix_lightning.objectives.qmixer import QMixerLoss
+from qmix_lightning.objectives.target_update.hard import HardUpdate
 from tests.objectives.worlds import (
     OBS,
     A,

@@ -10,10 +10,10 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import nn
 
+from qmix_lightning.actors.qvalue import QValueModule
 from qmix_lightning.mixers.qmix import QMixer
-from qmix_lightning.objectives.estimators import ValueEstimators
+from qmix_lightning.objectives.estimators.base import ValueEstimators
 from qmix_lightning.objectives.qmixer import QMixerLoss
-from qmix_lightning.objectives.qvalue import QValueModule
 from tests.objectives.worlds import (
     OBS,
     OBSERVATION,

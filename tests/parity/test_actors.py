@@ -13,11 +13,11 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import nn
 
-from qmix_lightning.objectives.action_spaces import find_action_space
-from qmix_lightning.objectives.qvalue import QValueModule
-from qmix_lightning.objectives.qvalue_actor import QValueActor
-from qmix_lightning.objectives.safe_sequential import SafeSequential
-from qmix_lightning.objectives.specs import composite_like
+from qmix_lightning.actors.action_spaces import find_action_space
+from qmix_lightning.actors.qvalue import QValueModule
+from qmix_lightning.actors.qvalue_actor import QValueActor
+from qmix_lightning.actors.safe_sequential import SafeSequential
+from qmix_lightning.actors.specs import composite_like
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what torchrl's own imports deprecate

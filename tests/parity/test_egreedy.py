@@ -13,8 +13,8 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictSequential
 from torch import nn
 
+from qmix_lightning.actors.qvalue_actor import QValueActor
 from qmix_lightning.exploration.egreedy import EGreedyModule
-from qmix_lightning.objectives.qvalue_actor import QValueActor
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what torchrl's own imports deprecate

@@ -12,11 +12,11 @@ from tensordict import TensorDict, unravel_key
 from tensordict.nn import TensorDictModule
 from torch import nn
 
+from qmix_lightning.actors.qvalue import QValueModule
+from qmix_lightning.actors.safe_sequential import SafeSequential
 from qmix_lightning.mixers.qmix import QMixer
 from qmix_lightning.mixers.vdn import VDNMixer
 from qmix_lightning.objectives.qmixer import QMixerLoss
-from qmix_lightning.objectives.qvalue import QValueModule
-from qmix_lightning.objectives.safe_sequential import SafeSequential
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what torchrl's own imports deprecate

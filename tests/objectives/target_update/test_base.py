@@ -14,11 +14,11 @@ from tensordict.nn import TensorDictParams
 from torch import nn
 
 from qmix_lightning.mixers.vdn import VDNMixer
-from qmix_lightning.objectives.hard_update import HardUpdate
 from qmix_lightning.objectives.qmixer import QMixerLoss
-from qmix_lightning.objectives.soft_update import SoftUpdate
-from qmix_lightning.objectives.target_update import AbstractTargetUpdate
-from tests.objectives.targets import train, weights
+from qmix_lightning.objectives.target_update.base import AbstractTargetUpdate
+from qmix_lightning.objectives.target_update.hard import HardUpdate
+from qmix_lightning.objectives.target_update.soft import SoftUpdate
+from tests.objectives.target_update.targets import train, weights
 from tests.objectives.worlds import OBS, A, N, make_loss
 
 Make = Callable[[nn.Module], AbstractTargetUpdate]

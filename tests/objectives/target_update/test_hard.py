@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from qmix_lightning.objectives.hard_update import HardUpdate
-from tests.objectives.targets import train, weights
+from qmix_lightning.objectives.target_update.hard import HardUpdate
+from tests.objectives.target_update.targets import train, weights
 from tests.objectives.worlds import make_loss
 
 

@@ -9,9 +9,9 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import nn
 
-from qmix_lightning.objectives.qvalue import QValueModule
-from qmix_lightning.objectives.qvalue_actor import QValueActor
-from qmix_lightning.objectives.safe_sequential import SafeSequential
+from qmix_lightning.actors.qvalue import QValueModule
+from qmix_lightning.actors.qvalue_actor import QValueActor
+from qmix_lightning.actors.safe_sequential import SafeSequential
 
 
 def net() -> nn.Module:

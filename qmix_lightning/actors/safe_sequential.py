@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from tensordict.nn import TensorDictSequential
 
-from qmix_lightning.objectives.specified import AbstractSpecified
-from qmix_lightning.objectives.specs import composite_like, is_composite
+from qmix_lightning.actors.specified import AbstractSpecified
+from qmix_lightning.actors.specs import composite_like, is_composite
 
 
 class SafeSequential(AbstractSpecified, TensorDictSequential):  # type: ignore[misc]

@@ -10,15 +10,15 @@ from tensordict import NestedKey, TensorDictBase, unravel_key
 from tensordict.nn import dispatch
 from torch import Size, Tensor
 
-from qmix_lightning.objectives.action_spaces import (
+from qmix_lightning.actors.action_spaces import (
     GREEDY_SPACES,
     expand_mask,
     find_action_space,
     greedy_action,
     value_of_action,
 )
-from qmix_lightning.objectives.specified import AbstractSpecified
-from qmix_lightning.objectives.specs import action_leaf, composite_like, is_composite, is_spec, spec_sizes
+from qmix_lightning.actors.specified import AbstractSpecified
+from qmix_lightning.actors.specs import action_leaf, composite_like, is_composite, is_spec, spec_sizes
 
 
 class QValueModule(AbstractSpecified):
@@ -28,7 +28,7 @@ class QValueModule(AbstractSpecified):
 
     the first of equals, in every action space. Masked action values are written back with the smallest number of their
     dtype, as TorchRL does, for whoever reads them. :class:`~qmix_lightning.objectives.qmixer.QMixerLoss` does not: it
-    leaves this module out and asks :func:`~qmix_lightning.objectives.action_spaces.greedy_action`.
+    leaves this module out and asks :func:`~qmix_lightning.actors.action_spaces.greedy_action`.
 
     Args:
         action_space: ``"categorical"``, ``"one-hot"`` or ``"mult-one-hot"``; taken from ``spec`` if None.

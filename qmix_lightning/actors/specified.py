@@ -11,7 +11,7 @@ from tensordict import TensorDictBase, unravel_key, unravel_key_list
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 
-from qmix_lightning.objectives.specs import composite_like, is_composite
+from qmix_lightning.actors.specs import composite_like, is_composite
 
 
 class AbstractSpecified(TensorDictModuleBase, ABC):  # type: ignore[misc]

@@ -5,13 +5,11 @@ import torch
 from torch import Tensor
 
 from qmix_lightning.functional.returns import td_lambda_targets
-from qmix_lightning.objectives.estimators import (
-    TD0Estimator,
-    TD1Estimator,
-    TDLambdaEstimator,
-    ValueEstimators,
-    make_estimator,
-)
+from qmix_lightning.objectives.estimators.base import ValueEstimators
+from qmix_lightning.objectives.estimators.registry import make_estimator
+from qmix_lightning.objectives.estimators.td0 import TD0Estimator
+from qmix_lightning.objectives.estimators.td1 import TD1Estimator
+from qmix_lightning.objectives.estimators.td_lambda import TDLambdaEstimator
 
 
 def window(*shape: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

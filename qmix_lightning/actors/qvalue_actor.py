@@ -9,9 +9,9 @@ from tensordict import NestedKey, unravel_key, unravel_key_list
 from tensordict.nn import TensorDictModule, TensorDictModuleBase, TensorDictSequential
 from torch import nn
 
-from qmix_lightning.objectives.qvalue import QValueModule
-from qmix_lightning.objectives.safe_sequential import SafeSequential
-from qmix_lightning.objectives.specs import composite_like, is_composite, is_spec
+from qmix_lightning.actors.qvalue import QValueModule
+from qmix_lightning.actors.safe_sequential import SafeSequential
+from qmix_lightning.actors.specs import composite_like, is_composite, is_spec
 
 
 class QValueActor(SafeSequential):
@@ -19,7 +19,7 @@ class QValueActor(SafeSequential):
 
     .. math:: a^* = \arg\max_{a\ \text{legal}} Q(o, a)
 
-    The network, followed by a :class:`~qmix_lightning.objectives.qvalue.QValueModule`; it writes the action, the action
+    The network, followed by a :class:`~qmix_lightning.actors.qvalue.QValueModule`; it writes the action, the action
     values ``[*B, A]`` and the value of the action ``[*B, 1]``.
 
     Args:

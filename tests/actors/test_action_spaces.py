@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qmix_lightning.objectives.action_spaces import (
+from qmix_lightning.actors.action_spaces import (
     ACTION_SPACES,
     component_sizes,
     expand_mask,

@@ -5,8 +5,8 @@ import warnings
 import pytest
 import torch
 
-from qmix_lightning.objectives.soft_update import SoftUpdate
-from tests.objectives.targets import weights
+from qmix_lightning.objectives.target_update.soft import SoftUpdate
+from tests.objectives.target_update.targets import weights
 from tests.objectives.worlds import make_loss
 
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Size, Tensor
 
+from qmix_lightning.actors.specs import action_leaf
 from qmix_lightning.functional.values import chosen_value, legal_argmax
-from qmix_lightning.objectives.specs import action_leaf
 
 ACTION_SPACES: Final = {
     "one-hot": "one_hot",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from qmix_lightning.objectives.target_update import AbstractTargetUpdate
+from qmix_lightning.objectives.target_update.base import AbstractTargetUpdate
 
 
 class HardUpdate(AbstractTargetUpdate):

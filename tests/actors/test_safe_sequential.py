@@ -11,7 +11,7 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import nn
 
-from qmix_lightning.objectives.safe_sequential import SafeSequential
+from qmix_lightning.actors.safe_sequential import SafeSequential
 
 
 def modules() -> list[TensorDictModule]:

@@ -1,4 +1,4 @@
-"""What a loss regresses towards: returns, with their hyper-parameters."""
+"""What every value estimator has in common."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from tensordict import NestedKey
 from torch import Tensor, nn
 
-from qmix_lightning.functional.returns import td0_targets, td1_targets, td_lambda_targets
 from qmix_lightning.functional.rewards import standardised
 
 
@@ -27,7 +26,12 @@ class ValueEstimators(Enum):
     VTrace = "V-trace"
 
 
-def _unit(name: str, value: float) -> Tensor:
+def fraction(name: str, value: float) -> Tensor:
+    """A hyper-parameter in [0, 1] as a float32 tensor.
+
+    Raises:
+        ValueError: If it is out of range.
+    """
     if not 0 <= float(value) <= 1:
         raise ValueError(f"{name} must lie in [0, 1], got {value}.")
     return torch.tensor(float(value))
@@ -78,7 +82,7 @@ class AbstractValueEstimator(nn.Module, ABC):
         group_key: NestedKey | None = None,
     ) -> None:
         super().__init__()
-        self.register_buffer("gamma", _unit("gamma", gamma))
+        self.register_buffer("gamma", fraction("gamma", gamma))
         self.time_dim, self.average_rewards, self.group_key = time_dim, average_rewards, group_key
         self.tensor_keys = self._AcceptedKeys()
 
@@ -171,140 +175,3 @@ class AbstractValueEstimator(nn.Module, ABC):
     def extra_repr(self) -> str:
         """Show the hyper-parameters."""
         return ", ".join(f"{name}={buffer.item():.4g}" for name, buffer in self.named_buffers())
-
-
-class TD0Estimator(AbstractValueEstimator):
-    """One-step targets, see :func:`~qmix_lightning.functional.returns.td0_targets`.
-
-    Args:
-        gamma: Discount in [0, 1].
-        time_dim: Of no importance here.
-        average_rewards: Whether rewards are first brought to mean 0 and variance 1 over the batch.
-        group_key: Where the batch says to which group each step belongs, for ``average_rewards`` within groups.
-
-    Example:
-        >>> TD0Estimator(gamma=0.9)
-        TD0Estimator(gamma=0.9)
-    """
-
-    needs_time = False
-    smallest_deviation = 1e-5
-    value_type = ValueEstimators.TD0
-
-    def targets(self, reward: Tensor, next_value: Tensor, terminated: Tensor, done: Tensor, gamma: Tensor) -> Tensor:
-        """One-step targets."""
-        return td0_targets(reward, next_value, terminated, gamma=gamma)
-
-
-class TD1Estimator(AbstractValueEstimator):
-    """Rewards to the end of the window, see :func:`~qmix_lightning.functional.returns.td1_targets`.
-
-    Args:
-        gamma: Discount in [0, 1].
-        time_dim: Batch dimension along which time runs; None takes the one named "time", else the last.
-        average_rewards: Whether rewards are first brought to mean 0 and variance 1 over the batch.
-        group_key: Where the batch says to which group each step belongs, for ``average_rewards`` within groups.
-
-    Example:
-        >>> TD1Estimator()
-        TD1Estimator(gamma=0.99)
-    """
-
-    value_type = ValueEstimators.TD1
-
-    def targets(self, reward: Tensor, next_value: Tensor, terminated: Tensor, done: Tensor, gamma: Tensor) -> Tensor:
-        """Rewards to the end of the window."""
-        return td1_targets(reward, next_value, terminated, done, gamma=gamma)
-
-
-class TDLambdaEstimator(AbstractValueEstimator):
-    """Mixtures of n-step targets, see :func:`~qmix_lightning.functional.returns.td_lambda_targets`.
-
-    Args:
-        gamma: Discount in [0, 1].
-        lmbda: Decay λ of the longer returns in [0, 1].
-        time_dim: Batch dimension along which time runs; None takes the one named "time", else the last.
-        average_rewards: Whether rewards are first brought to mean 0 and variance 1 over the batch.
-        group_key: Where the batch says to which group each step belongs, for ``average_rewards`` within groups.
-
-    Raises:
-        ValueError: If ``gamma`` or ``lmbda`` is out of range.
-
-    Example:
-        >>> TDLambdaEstimator(lmbda=0.6)
-        TDLambdaEstimator(gamma=0.99, lmbda=0.6)
-    """
-
-    value_type = ValueEstimators.TDLambda
-    lmbda: Tensor
-
-    def __init__(
-        self,
-        *,
-        gamma: float = 0.99,
-        lmbda: float = 0.95,
-        time_dim: int | None = None,
-        average_rewards: bool = False,
-        group_key: NestedKey | None = None,
-    ) -> None:
-        super().__init__(gamma=gamma, time_dim=time_dim, average_rewards=average_rewards, group_key=group_key)
-        self.register_buffer("lmbda", _unit("lmbda", lmbda))
-
-    def targets(self, reward: Tensor, next_value: Tensor, terminated: Tensor, done: Tensor, gamma: Tensor) -> Tensor:
-        """Mixtures of n-step targets."""
-        return td_lambda_targets(reward, next_value, terminated, done, gamma=gamma, lmbda=self.lmbda)
-
-
-ESTIMATORS: Final[dict[str, type[AbstractValueEstimator]]] = {
-    "TD0": TD0Estimator,
-    "TD1": TD1Estimator,
-    "TDLambda": TDLambdaEstimator,
-}
-# TorchRL accepts these and its QMixerLoss computes the same with any value of them.
-_WITHOUT_EFFECT: Final = frozenset(
-    (
-        "differentiable", "vectorized", "shifted", "skip_existing", "device", "deactivate_vmap", "value_chunk_size",
-        "num_chunks", "num_chunk", "value_chunk_dim", "shifted_budget",
-    )
-)  # fmt: skip
-
-
-def make_estimator(value_type: Any, loss: str, **hyperparameters: Any) -> AbstractValueEstimator:
-    """Make a value estimator from its name.
-
-    Args:
-        value_type: A member of :class:`ValueEstimators` (or of TorchRL's enum), its name in any case, or a class or
-            instance of :class:`AbstractValueEstimator`.
-        loss: Name of the loss, for the words of errors.
-        **hyperparameters: ``gamma``, ``lmbda``, ``time_dim``, ``average_rewards`` and ``group_key``, if the estimator
-            has them.
-
-    Returns:
-        The estimator.
-
-    Raises:
-        NotImplementedError: If the loss has no use for this estimator.
-        KeyError: If no estimator has this name.
-        TypeError: If it is no name at all, or a hyper-parameter is unknown.
-
-    Example:
-        >>> make_estimator("tdlambda", "QMixerLoss", lmbda=0.6)
-        TDLambdaEstimator(gamma=0.99, lmbda=0.6)
-    """
-    if isinstance(value_type, AbstractValueEstimator):
-        return value_type
-    if isinstance(value_type, type) and issubclass(value_type, AbstractValueEstimator):
-        return value_type(**hyperparameters)
-    if not isinstance(value_type, str | Enum):
-        raise TypeError(f"Expected a member of ValueEstimators, its name or an estimator, got {value_type!r}.")
-    known = {member.name.lower(): member.name for member in ValueEstimators}
-    alias = value_type if isinstance(value_type, str) else value_type.name
-    name = known.get(alias.lower())
-    if name is None:
-        raise KeyError(f"Unknown value estimator alias {alias!r}. Known aliases: {sorted(known)}.")
-    if name not in ESTIMATORS:
-        raise NotImplementedError(
-            f"Value type {value_type} is not implemented for loss {loss}. Supported value types: {list(ESTIMATORS)}."
-        )
-    wanted = {key: value for key, value in hyperparameters.items() if key not in _WITHOUT_EFFECT}
-    return ESTIMATORS[name](**wanted)

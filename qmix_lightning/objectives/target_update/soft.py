@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import nn
 
-from qmix_lightning.objectives.target_update import AbstractTargetUpdate
+from qmix_lightning.objectives.target_update.base import AbstractTargetUpdate
 
 
 class SoftUpdate(AbstractTargetUpdate):

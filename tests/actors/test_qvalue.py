@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from qmix_lightning.objectives.qvalue import QValueModule
+from qmix_lightning.actors.qvalue import QValueModule
 
 MASK = torch.tensor([[True, False, True], [False, True, True]])
 VALUE = torch.tensor([[1.0, 9.0, 3.0], [9.0, 2.0, 1.0]])

@@ -1,0 +1,1 @@
+"""Modules that turn values into actions, as TorchRL names them."""

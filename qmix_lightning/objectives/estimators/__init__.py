@@ -1,0 +1,1 @@
+"""What a loss regresses towards: returns, with their hyper-parameters."""

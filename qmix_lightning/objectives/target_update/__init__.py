@@ -1,0 +1,1 @@
+"""How target networks follow the online networks."""
