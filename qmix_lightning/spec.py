@@ -88,7 +88,18 @@ class TaskSpec:
 
 @runtime_checkable
 class Policy(Protocol):
-    """Decides for every agent of a batch of battles, one step at a time."""
+    """Decides for every agent of a batch of battles, one step at a time.
+
+    Example:
+        >>> class FirstLegal:
+        ...     def initial_memory(self, battles):
+        ...         return torch.zeros(battles, 3, 0)
+        ...
+        ...     def act(self, observation, action_mask, last_action, memory, *, env_steps=None, generator=None):
+        ...         return action_mask.int().argmax(-1), memory
+        >>> isinstance(FirstLegal(), Policy)
+        True
+    """
 
     def initial_memory(self, battles: int) -> Tensor:
         """Memory of agents that have not seen anything yet, ``[B, N, H]`` (H may be 0)."""

@@ -74,6 +74,11 @@ def test_every_public_name_comes_from_the_file_that_defines_it(name):
     assert getattr(import_module(member.__module__), name) is member
 
 
+@pytest.mark.parametrize("name", qmix_lightning.__all__)
+def test_every_public_name_shows_an_example(name):
+    assert ">>> " in getattr(qmix_lightning, name).__doc__
+
+
 def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(AttributeError, match=r"'qmix_lightning' has no attribute 'QMixr'\. It has AbstractAgent, "):
         _ = qmix_lightning.QMixr

@@ -17,6 +17,26 @@ class AbstractAgent(nn.Module, ABC):
 
     Attributes:
         memory_size: Length H of the memory that is carried from step to step; 0 for an agent that remembers nothing.
+
+    Example:
+        >>> class LinearAgent(AbstractAgent):
+        ...     memory_size = 0
+        ...
+        ...     def __init__(self, spec):
+        ...         super().__init__(spec)
+        ...         self.layer = nn.Linear(spec.observation_size, spec.n_actions)
+        ...
+        ...     def step(self, observation, last_action, memory):
+        ...         return self.layer(observation), memory
+        ...
+        ...     def forward(self, observation, last_action, is_init=None):
+        ...         return self.layer(observation)
+        >>> from qmix_lightning.module import QLearner
+        >>> spec = TaskSpec("battle/3m", n_agents=3, n_actions=9, observation_size=30, state_size=48, episode_limit=60)
+        >>> QLearner(spec, agent=LinearAgent).agent
+        LinearAgent(
+          (layer): Linear(in_features=30, out_features=9, bias=True)
+        )
     """
 
     memory_size: int

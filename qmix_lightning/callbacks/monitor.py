@@ -22,6 +22,9 @@ class TrainingMonitor(Callback):
 
     Raises:
         TypeError: If the trainer has another data module or module than ours.
+
+    Example:
+        >>> trainer = Trainer(callbacks=[TrainingMonitor()], logger=EnvStepLogger("3m", "logs"), accelerator="cpu")
     """
 
     def __init__(self) -> None:

@@ -26,6 +26,10 @@ class BattleProgress(ProgressBar):
 
     Args:
         console: Where to draw; None is standard output.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[BattleProgress()], logger=False, accelerator="cpu")
     """
 
     def __init__(self, console: Console | None = None) -> None:

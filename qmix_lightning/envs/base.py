@@ -21,6 +21,15 @@ class AbstractEnvironment(ABC):
         spec: The task's sizes.
         num_envs: Number B of episodes played side by side.
         info_keys: Names of the entries that a step reports under ``"info"``, each ``[B, 1]`` float32 or bool.
+
+    Example:
+        >>> from qmix_lightning.envs.registry import make
+        >>> env = make("battle/3m", num_envs=2, seed=1)
+        >>> start = env.reset()
+        >>> start["agents", "observation"].shape
+        torch.Size([2, 3, 30])
+        >>> env.step(start["agents", "action_mask"].int().argmax(-1))["reward"].shape
+        torch.Size([2, 1])
     """
 
     spec: TaskSpec

@@ -16,7 +16,12 @@ from qmix_lightning.functional.rewards import standardised
 
 
 class ValueEstimators(Enum):
-    """TorchRL's names of value estimators; the last three belong to losses that are not here."""
+    """TorchRL's names of value estimators; the last three belong to losses that are not here.
+
+    Example:
+        >>> [member.name for member in ValueEstimators]
+        ['TD0', 'TD1', 'TDLambda', 'GAE', 'MAGAE', 'VTrace']
+    """
 
     TD0 = "Bootstrapped TD (1-step return)"
     TD1 = "TD(1) (infinity-step return)"
