@@ -49,10 +49,21 @@ class Batch:
         legal = None if self.action_mask is None else entries.get(self.action_mask, None)
         return None if legal is None else without_padding(legal, keep, fill=True)
 
-    def ended_before(self, is_init: NestedKey) -> Batch:
-        """Steps ``[*B, T]`` of which those before a trajectory's first one are done."""
-        if not self.shape:
-            return self
+    def ended_before(self, is_init: NestedKey, time_dim: int | None) -> Batch:
+        """Steps ``[*B, T]`` of which those before a trajectory's first one are done.
+
+        Args:
+            is_init: Where the batch says that a step is its trajectory's first.
+            time_dim: Which dimension is called time; None if none is.
+
+        Raises:
+            ValueError: If there is no dimension of time, or it is not the last.
+        """
+        if not self.shape or time_dim not in (None, len(self.shape) - 1):
+            raise ValueError(
+                f"A recurrent local network expected a batch [*B, T] with time last, got {list(self.shape)}"
+                f" with time at {time_dim}. Transpose the batch, and keep trajectories whole."
+            )
         first = found(self.entries, is_init).reshape(*self.shape, -1).any(-1, keepdim=True)
         done = self.done.clone()
         done[..., :-1, :] |= first[..., 1:, :]

@@ -81,12 +81,7 @@ def unrolled(
 
     Returns:
         Values of the actions taken, and target values of the best actions one step on, both ``[*B, T, 1]``.
-
-    Raises:
-        ValueError: If the batch has no dimension of time.
     """
-    if not batch.shape:
-        raise ValueError("A recurrent local network expected a batch [*B, T] with time last, got a single step.")
     rows, steps = batch.shape[:-1].numel(), batch.shape[-1]
     after, init = batch.entries.get("next"), found(batch.entries, is_init)
     starts, ends = init.reshape(rows, steps, -1).any(-1), batch.done.reshape(rows, steps).clone()

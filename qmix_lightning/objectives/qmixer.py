@@ -294,15 +294,17 @@ class QMixerLoss(AbstractLoss):
             head = find_head(self.local_value_network, keys.action_value)
             refuse_malformed_actions(batch, self.action_space, getattr(head, "var_nums", None))
         layout = episodes if self.layout == "episode" else transitions
-        if self._recurrent and self.layout == "transition":
-            batch, layout = batch.ended_before(keys.is_init), partial(unrolled, is_init=keys.is_init)
+        time_dim = _time_dim(tensordict)
+        if self._recurrent:
+            batch = batch.ended_before(keys.is_init, time_dim)
+            layout = episodes if self.layout == "episode" else partial(unrolled, is_init=keys.is_init)
         value, next_value = layout(self._online, self._target_value(), batch, self.double_q)
         steps = batch.without_last() if self.layout == "episode" else batch
         if next_value.shape != steps.reward.shape:
             raise RuntimeError(unequal_shapes(steps, next_value.shape))
         target = estimator(
             without_padding(steps.reward, steps.mask), next_value, steps.terminated, steps.done,
-            mask=steps.mask, time_dim=_time_dim(tensordict), steps=steps.steps, groups=steps.groups,
+            mask=steps.mask, time_dim=time_dim, steps=steps.steps, groups=steps.groups,
         )  # fmt: skip
 
         error = without_padding(value.detach() - target, steps.mask)

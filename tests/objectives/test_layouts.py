@@ -101,10 +101,15 @@ def test_padding_between_trajectories_changes_nothing() -> None:
     assert_same(gradients(loss, row), gradients(loss, plain))
 
 
-def test_a_single_step_of_an_agent_with_a_memory_is_refused() -> None:
-    step = as_transitions(mark(make_episodes()))[0, 0]
-    with pytest.raises(ValueError, match=r"A recurrent local network expected a batch \[\*B, T\] with time last"):
-        make_recurrent("transition")(step)
+def test_agents_with_a_memory_need_time_and_need_it_last() -> None:
+    steps = as_transitions(mark(make_episodes()))
+    with pytest.raises(ValueError, match=r"recurrent local network expected .* \[\*B, T\] with time last, got \[\]"):
+        make_recurrent("transition")(steps[0, 0])
+    steps.names = ["time", None]
+    with pytest.raises(ValueError, match=r"with time last, got \[4, 6\] with time at 0"):
+        make_recurrent("transition")(steps)
+    steps.names = [None, "time"]
+    make_recurrent("transition")(steps)
 
 
 def test_an_agent_that_is_not_there_has_no_say() -> None:
