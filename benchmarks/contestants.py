@@ -59,7 +59,8 @@ def random_batch(case: Case) -> TensorDict:
     preference = torch.rand(*case.shape, AGENTS, ACTIONS)
     batch[ACTION] = (preference * batch[ACTION_MASK] if case.masked else preference).argmax(-1)
     terminated = torch.rand(*case.shape, 1) < 0.05
-    done = terminated | (torch.rand(*case.shape, 1) < 0.05)
+    # Where the next step stands in the same row, it must not be another trajectory's.
+    done = terminated | ((torch.rand(*case.shape, 1) < 0.05) & (not case.episodes))
     outcome = {"reward": torch.randn(*case.shape, 1), "terminated": terminated, "done": done}
     batch["next"] = TensorDict(outcome if case.episodes else step() | outcome, case.shape)
     return batch

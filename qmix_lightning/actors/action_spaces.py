@@ -62,7 +62,8 @@ def find_action_space(action_space: Any) -> str:
     if found is None:
         raise ValueError(
             "action_space was not specified/not compatible and could not be retrieved from the value network."
-            f" Got action_space={action_space}. Choose one of {sorted(ACTION_SPACES)}, or a spec of that kind."
+            f" Got action_space={action_space}. Choose one of 'categorical', 'one-hot', 'mult-one-hot', or a spec of"
+            " that kind."
         )
     return found
 

@@ -125,7 +125,7 @@ class TargetUpdater(Callback):
             raise AttributeError(
                 f"TargetUpdater expected {type(pl_module).__name__} to keep its loss as {self.loss!r}, but it has no"
                 f" such attribute. With target networks it has {', '.join(map(repr, near)) or 'nothing'}: name the one"
-                " to update, e.g. TargetUpdater(tau=0.005, loss='criterion')."
+                f" to update{f', e.g. TargetUpdater(loss={near[0]!r}, ...)' if near else ''}."
             ) from error
         return loss
 

@@ -27,8 +27,8 @@ def standardised(
         >>> standardised(torch.tensor([1.0, 2.0, 3.0]))
         tensor([-1.,  0.,  1.])
     """
-    flat, counts = reward.flatten(), torch.ones_like(reward) if mask is None else mask.to(reward.dtype)
-    counts = counts.flatten()
+    counts = (torch.ones_like(reward) if mask is None else mask.to(reward.dtype)).flatten()
+    flat = (reward if mask is None else torch.where(mask, reward, 0)).flatten()
     group = torch.zeros_like(flat, dtype=torch.int64)
     if groups is not None:
         group = torch.unique(groups, return_inverse=True)[1].flatten()

@@ -97,7 +97,7 @@ def chosen_value(value: Tensor, action: Tensor) -> Tensor:
         ``[...]``.
 
     Raises:
-        ValueError: If the action's shape is not that of the values without their last dimension.
+        ValueError: If the action is no integer, or its shape not that of the values without their last dimension.
 
     Example:
         >>> chosen_value(torch.tensor([[1.0, 5.0], [2.0, 3.0]]), torch.tensor([1, 0]))
@@ -108,6 +108,8 @@ def chosen_value(value: Tensor, action: Tensor) -> Tensor:
             f"Expected one action for each row of action values, shape {tuple(value.shape[:-1])}, got"
             f" {tuple(action.shape)}. One-hot actions need action_space='one_hot' or .argmax(-1)."
         )
+    if action.is_floating_point() or action.dtype == torch.bool:
+        raise ValueError(f"Expected actions as integers, indices of action values, got {action.dtype}.")
     return value.gather(-1, action.long().unsqueeze(-1)).squeeze(-1)
 
 

@@ -36,8 +36,8 @@ class AbstractLoss(AbstractNetworkOwner):
     SUPPORTED_VALUE_ESTIMATORS: ClassVar = (ValueEstimators.TD0, ValueEstimators.TD1, ValueEstimators.TDLambda)
     TARGET_NET_WARNING: ClassVar = (
         "No target network updater has been associated with this loss module, but target parameters have been found."
-        " Make a HardUpdate or a SoftUpdate of the loss and call its step(), or update the targets yourself and silence"
-        " this by RL_WARNINGS=0."
+        " Make a HardUpdate or a SoftUpdate of the loss and call its step(), give Lightning's Trainer a TargetUpdater,"
+        " or update the targets yourself and silence this by RL_WARNINGS=0."
     )
     deterministic_sampling_mode: InteractionType = InteractionType.DETERMINISTIC
     vmap_randomness: Randomness = "error"
@@ -47,7 +47,8 @@ class AbstractLoss(AbstractNetworkOwner):
         self.tensor_keys = self.default_keys()
         self.has_target_update = self._warned = False
         self._value_estimator: AbstractValueEstimator
-        self.make_value_estimator()
+        self._use(make_estimator(self.default_value_estimator, type(self).__name__))
+        self._chosen = False
 
     @abstractmethod
     def forward(self, tensordict: TensorDictBase) -> TensorDict:
@@ -60,7 +61,8 @@ class AbstractLoss(AbstractNetworkOwner):
             **keys: Names in ``tensor_keys`` and their new keys; None restores the default.
 
         Raises:
-            ValueError: If a name is unknown, or a key is neither a string nor a tuple of strings.
+            ValueError: If a name is unknown, a key is neither a string nor a tuple of strings, or the loss cannot do
+                with it.
         """
         defaults = self.default_keys()
         known = [field.name for field in fields(defaults)]
@@ -73,9 +75,15 @@ class AbstractLoss(AbstractNetworkOwner):
                 )
             if key is not None and not _is_key(key):
                 raise ValueError(f"key name must be of type NestedKey (str or tuple of str), got {name}={key!r}.")
+        before = self.tensor_keys
         new = {name: getattr(defaults, name) if key is None else key for name, key in keys.items()}
-        self.tensor_keys = replace(self.tensor_keys, **new)
-        self.keys_changed()
+        self.tensor_keys = replace(before, **new)
+        try:
+            self.keys_changed()
+        except Exception:
+            self.tensor_keys = before
+            self.keys_changed()
+            raise
 
     @property
     def loss_mask_key(self) -> NestedKey | None:
@@ -114,10 +122,6 @@ class AbstractLoss(AbstractNetworkOwner):
         """What computes the targets."""
         return self._value_estimator
 
-    @value_estimator.setter
-    def value_estimator(self, estimator: AbstractValueEstimator) -> None:
-        self.make_value_estimator(estimator)
-
     @property
     def value_type(self) -> ValueEstimators:
         """Name of the estimator."""
@@ -144,10 +148,24 @@ class AbstractLoss(AbstractNetworkOwner):
         value_type = self.default_value_estimator if value_type is None else value_type
         if hasattr(self, "gamma") and not isinstance(value_type, AbstractValueEstimator):
             hyperparams.setdefault("gamma", float(self.gamma))
-        estimator = make_estimator(value_type, type(self).__name__, **hyperparams)
+        self._use(make_estimator(value_type, type(self).__name__, **hyperparams))
+        self._chosen = True
+        return self
+
+    def _use(self, estimator: AbstractValueEstimator) -> None:
         self._value_estimator = estimator.to(next((parameter.device for parameter in self.parameters()), None))
         self.keys_changed()
-        return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "value_estimator":
+            # Torch would make a child of it, past the property.
+            self.make_value_estimator(value)
+            return
+        super().__setattr__(name, value)
+        if name in ("gamma", "default_value_estimator") and not self._chosen:
+            # As long as nobody chose an estimator, these two do.
+            self.make_value_estimator()
+            self._chosen = False
 
     def reset(self) -> None:
         """Nothing to forget between batches."""
@@ -193,8 +211,8 @@ class AbstractLoss(AbstractNetworkOwner):
             return
         self._warned = True
         if os.environ.get("RL_WARNINGS", "1").lower() not in ("0", "false"):
-            warnings.warn(self.TARGET_NET_WARNING, UserWarning, stacklevel=4)
+            warnings.warn(self.TARGET_NET_WARNING, UserWarning, stacklevel=6)
 
 
 def _is_key(key: Any) -> bool:
-    return isinstance(key, str) or (isinstance(key, tuple) and len(key) > 0 and all(map(_is_key, key)))
+    return isinstance(key, str | tuple) and len(key) > 0 and (isinstance(key, str) or all(map(_is_key, key)))

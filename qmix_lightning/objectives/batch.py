@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tensordict import NestedKey, TensorDictBase, unravel_key
@@ -12,6 +12,9 @@ from torch import Size, Tensor
 
 from qmix_lightning.actors.action_spaces import component_sizes
 from qmix_lightning.functional.masks import without_padding
+
+Memory = Literal["none", "trajectory", "row"]
+"""Over what networks run in one go: nothing, so that steps may come in any order; trajectories; rows of a batch."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Batch:
         steps: Over how many steps each reward was summed, ``[*B, 1]``; None means one.
         groups: To which group each step belongs, ``[*B, 1]``; None means one group.
         action_mask: Where the legal actions of a step are; None makes all legal.
+        needs_mask: Whether they must be there.
     """
 
     entries: TensorDictBase
@@ -43,28 +47,53 @@ class Batch:
     steps: Tensor | None
     groups: Tensor | None
     action_mask: NestedKey | None
+    needs_mask: bool
 
     def legal(self, entries: TensorDictBase, keep: Tensor | None) -> Tensor | None:
         """Which actions are legal, ``[*B, N, A]`` bool, all of them on padding."""
-        legal = None if self.action_mask is None else entries.get(self.action_mask, None)
+        if self.action_mask is None:
+            return None
+        legal = entries.get(self.action_mask, None)
+        if legal is None and self.needs_mask:
+            raise KeyError(
+                f"Action mask key {self.action_mask} not found in {sorted(map(str, entries.keys(True, True)))}"
+                f"{'' if entries is self.entries else ', the next step'}. Name your own with set_keys(action_mask=...)."
+            )
         return None if legal is None else without_padding(legal, keep, fill=True)
 
-    def ended_before(self, is_init: NestedKey, time_dim: int | None) -> Batch:
-        """Steps ``[*B, T]`` of which those before a trajectory's first one are done.
+    def time_dim(self, made: int | None, memory: Memory) -> int | None:
+        """Which dimension of ``[*B]`` is time.
 
         Args:
-            is_init: Where the batch says that a step is its trajectory's first.
-            time_dim: Which dimension is called time; None if none is.
+            made: What the estimator was made with.
+            memory: Over what the networks run, which then is the last dimension.
+
+        Returns:
+            The one that networks run over, else the one called "time", else None.
 
         Raises:
-            ValueError: If there is no dimension of time, or it is not the last.
+            ValueError: If networks run over a dimension that is not time.
         """
-        if not self.shape or time_dim not in (None, len(self.shape) - 1):
+        names, dims = self.entries.names, len(self.shape)
+        named = names.index("time") if "time" in names else None
+        if memory == "none":
+            return named
+        said = [dim for dim in (named, made) if dim is not None] if dims else []
+        if not dims or any(dim % dims != dims - 1 for dim in said):
             raise ValueError(
-                f"A recurrent local network expected a batch [*B, T] with time last, got {list(self.shape)}"
-                f" with time at {time_dim}. Transpose the batch, and keep trajectories whole."
+                f"Expected a batch [*B, T] with time last, over which the networks run, got {list(self.shape)}"
+                + (f" with time at {said[0]}. Transpose the batch." if said else ". Keep trajectories whole.")
             )
-        first = found(self.entries, is_init).reshape(*self.shape, -1).any(-1, keepdim=True)
+        if dims == 1 and not said and memory == "trajectory":
+            raise ValueError(
+                f"A recurrent local network expected trajectories [*B, T], but {list(self.shape)} may be single steps"
+                " in any order. Give [1, T] (batch.unsqueeze(0)), or say that it is time: batch.names = ['time']."
+            )
+        return dims - 1
+
+    def ended_before(self, is_init: NestedKey) -> Batch:
+        """Steps ``[*B, T]`` of which those before a trajectory's first one are done."""
+        first = found(self.entries, is_init).flatten(len(self.shape)).any(-1, keepdim=True)
         done = self.done.clone()
         done[..., :-1, :] |= first[..., 1:, :]
         return replace(self, done=done)
@@ -79,13 +108,21 @@ class Batch:
         return replace(self, **{name: cut(getattr(self, name)) for name in names})
 
 
-def read_batch(tensordict: TensorDictBase, keys: Any, action_mask: NestedKey | None, group: NestedKey | None) -> Batch:
+def read_batch(
+    tensordict: TensorDictBase,
+    keys: Any,
+    *,
+    action_mask: NestedKey | None,
+    needs_mask: bool,
+    group: NestedKey | None,
+) -> Batch:
     """Find what a loss reads and refuse what has another shape than it should.
 
     Args:
         tensordict: Holds it.
         keys: Of the loss.
         action_mask: Where the legal actions of a step are; None makes all legal.
+        needs_mask: Whether they must be there.
         group: Where the group of each step is; None means one group.
 
     Raises:
@@ -113,14 +150,14 @@ def read_batch(tensordict: TensorDictBase, keys: Any, action_mask: NestedKey | N
         if mask.shape != reward.shape or mask.dtype != torch.bool:
             raise ValueError(
                 f"Expected a mask of shape {tuple(reward.shape)} and type bool, got {tuple(mask.shape)} and"
-                f" {mask.dtype}."
+                f" {mask.dtype}. It is true where a step counts; cast it with .bool()."
             )
     return Batch(
         tensordict, shape, found(tensordict, keys.action), reward, terminated, done, mask,
         None if keys.priority_weight is None else _weight(found(tensordict, keys.priority_weight), reward.shape),
         tensordict.get("steps_to_next_obs", None),
         None if group is None else found(tensordict, group).reshape(reward.shape),
-        action_mask,
+        action_mask, needs_mask,
     )  # fmt: skip
 
 
@@ -159,6 +196,35 @@ def refuse_malformed_actions(batch: Batch, action_space: str, var_nums: int | Se
             f"Expected {action_space} actions, with one 1 among zeros for each choice, got {hot[~one][0].tolist()}."
             " Actions of another format need another action_space."
         )
+
+
+def refuse_misplaced_steps(batch: Batch, *, stored_once: bool) -> None:
+    """Refuse consecutive steps of which the next one is another than the batch says.
+
+    Args:
+        batch: Consecutive steps.
+        stored_once: Whether they do not hold their own next step.
+
+    Raises:
+        ValueError: If rewards were summed over several steps, or a trajectory that was cut off inside a row is followed
+            by another.
+    """
+    if batch.steps is not None and (batch.steps != 1).any():
+        raise ValueError(
+            "Expected steps_to_next_obs to be 1 where networks run over consecutive steps, got"
+            f" {int(batch.steps.max())}. Rewards summed over several steps need layout='transition' and a local network"
+            " without memory; TDLambda looks ahead without summing."
+        )
+    if stored_once:
+        cut, played = (batch.done & ~batch.terminated)[:, :-1], torch.ones_like(batch.done)
+        played[:, -1] = False
+        played = played if batch.mask is None else batch.mask
+        if (cut & played[:, :-1] & played[:, 1:]).any():
+            raise ValueError(
+                "Expected a trajectory that ran out of time inside a row to be followed by the step it ended in, with a"
+                " false mask, got a step of another trajectory, from which it would bootstrap. Add that step, give each"
+                " trajectory a row of its own, or use layout='transition'."
+            )
 
 
 def found(tensordict: TensorDictBase, key: NestedKey) -> Any:

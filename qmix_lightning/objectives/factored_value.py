@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase, unravel_key
-from tensordict.nn import InteractionType, TensorDictModule, TensorDictModuleBase, set_interaction_type
+from tensordict.nn import TensorDictModule
 from torch import Size, Tensor, nn
 
-from qmix_lightning.actors.action_spaces import greedy_action, value_of_action
+from qmix_lightning.actors.action_spaces import expand_mask, greedy_action, value_of_action
 from qmix_lightning.functional.masks import without_padding
 from qmix_lightning.functional.values import legal_max
 
@@ -27,14 +25,16 @@ class Entries:
     Args:
         at: The entries.
         batch: Their leading shape ``[*B]``.
+        where: What to call the place they are from, if it is another than the batch itself.
     """
 
     at: dict[NestedKey, Any]
     batch: Size
+    where: str = ""
 
     def copy(self) -> Entries:
         """The same entries in a dictionary of its own."""
-        return Entries(dict(self.at), self.batch)
+        return Entries(dict(self.at), self.batch, self.where)
 
     def steps(self, index: slice) -> Entries:
         """Some steps ``[B, t]`` of entries ``[B, T]``."""
@@ -45,8 +45,8 @@ class Entries:
         """An entry that must be there."""
         if key not in self.at:
             raise KeyError(
-                f'key "{key}" not found in TensorDict with keys {sorted(map(str, self.at))}. Name your own keys with'
-                " set_keys, and give each network what it reads."
+                f'key "{key}" not found in TensorDict{self.where} with keys {sorted(map(str, self.at))}. Name your own'
+                " keys with set_keys, and give each network what it reads."
             )
         return self.at[key]  # type: ignore[no-any-return]
 
@@ -62,36 +62,29 @@ class FactoredValue:
         mixer: Mixes the values of the agents' actions.
         keys: Of the loss.
         action_space: Format of the actions.
-        recurrent: Whether the local network is to run over time, if it is one of TorchRL's.
-        interaction: How networks that explore behave.
 
     Attributes:
         reads: What is read of a batch, in a stable order.
         picks: Whether the local network picks actions in a way of its own, and writes their values.
+        memory: What the local network writes for its own next step.
     """
 
-    def __init__(
-        self,
-        local: TensorDictModuleBase,
-        mixer: TensorDictModuleBase,
-        keys: Any,
-        action_space: str,
-        *,
-        recurrent: bool = False,
-        interaction: InteractionType = InteractionType.DETERMINISTIC,
-    ) -> None:
-        self.local, self.mixer = local, mixer
-        self._space, self._recurrent, self._interaction = action_space, recurrent, interaction
+    def __init__(self, local: nn.Module, mixer: nn.Module, keys: Any, action_space: str) -> None:
+        self.local, self.mixer, self._space = local, mixer, action_space
         self._action_value, self._local_value = unravel_key(keys.action_value), unravel_key(keys.local_value)
         self._global_value = unravel_key(keys.global_value)
         self._agent_mask = None if keys.agent_mask is None else unravel_key(keys.agent_mask)
         head, chain = find_head(local, keys.action_value), _in_turn(local) or [local]
         self._var_nums = getattr(head, "var_nums", None)
-        self._chain = [_Call(module) for module in (chain if head is None else chain[:-1])]
+        # What is not run as a module must have no hooks, which may be added at any time.
+        self._passed_over = [*_sequences(local), *([] if head is None else [head])]
+        leave_out = head is not None and not _hooked(head)
+        self._chain = [_Call(module) for module in (chain[:-1] if leave_out else chain)]
         self._mix = _Call(mixer)
-        self._plain = all(call.direct for call in self._chain)
         written = {key for call in self._chain for key in call.out_keys}
-        self.picks = head is None and self._local_value in written
+        self.picks = not leave_out and self._local_value in written
+        self.memory = {key[1:] for key in written if isinstance(key, tuple) and key[0] == "next"}
+        self.memory = {key[0] if len(key) == 1 else key for key in self.memory}
         made, reads = set[NestedKey](), list[NestedKey]()
         for call in self._chain:
             reads += [key for key in call.in_keys if key not in made]
@@ -100,30 +93,30 @@ class FactoredValue:
         reads += [key for key in self._mix.in_keys if key not in made]
         self.reads = list(dict.fromkeys(reads if self._agent_mask is None else [*reads, self._agent_mask]))
 
-    def read(self, batch: TensorDictBase, shape: Size, keep: Tensor | None) -> Entries:
+    def hooked(self) -> bool:
+        """Whether a module has got hooks since, that would not run."""
+        return any(map(_hooked, self._passed_over))
+
+    def read(self, batch: TensorDictBase, shape: Size, keep: Tensor | None, where: str = "") -> Entries:
         """What the networks read, padding zeroed.
 
         Args:
             batch: Holds the entries.
             shape: Their leading shape ``[*B]``.
             keep: ``[*B, 1]`` bool, False on padding; None keeps everything.
+            where: What to call the place, if it is another than the batch itself.
         """
         at = {key: entry for key in self.reads if (entry := batch.get(key, None)) is not None}
         if keep is not None:
             for key, entry in at.items():
                 if isinstance(entry, Tensor) and entry.is_floating_point():
                     at[key] = without_padding(entry, keep)
-        return Entries(at, shape)
+        return Entries(at, shape, where)
 
     def action_values(self, entries: Entries) -> Tensor:
         """The value of every action of every agent ``[*B, N, A]``; what else the network writes is added."""
-        if self._plain:
-            for call in self._chain:
-                call(entries)
-        else:
-            with set_interaction_type(self._interaction), _over_time(self._recurrent):
-                for call in self._chain:
-                    call(entries)
+        for call in self._chain:
+            call(entries)
         return entries.found(self._action_value)
 
     def chosen(self, values: Tensor, action: Tensor) -> Tensor:
@@ -142,8 +135,10 @@ class FactoredValue:
         """
         if preferred is None and self.picks:
             return entries.found(self._local_value)
-        if legal is not None and self._agent_mask is not None:
-            legal = legal | ~self._present(entries, legal)
+        if legal is not None:
+            legal = expand_mask(legal, values.shape)
+            if self._agent_mask is not None:
+                legal = legal | ~self._present(entries, legal)
         if preferred is None and self._space != "mult_one_hot":
             return legal_max(values, legal).unsqueeze(-1)
         action = greedy_action(values if preferred is None else preferred, legal, self._space, self._var_nums)
@@ -191,14 +186,15 @@ def _in_turn(network: Any) -> list[Any] | None:
     return [part for module in network.module for part in _in_turn(module) or [module]]
 
 
+def _sequences(network: Any) -> list[Any]:
+    """The sequences whose modules are run one by one in their place."""
+    if _in_turn(network) is None:
+        return []
+    return [network, *(inner for module in network.module for inner in _sequences(module))]
+
+
 def _hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
-def _over_time(recurrent: bool) -> AbstractContextManager[None]:
-    """Tell TorchRL's recurrent modules, if there can be any, that the last batch dimension is time."""
-    rnn = sys.modules.get("torchrl.modules.tensordict_module.rnn") if recurrent else None
-    return nullcontext() if rnn is None else rnn.set_recurrent_mode(True)
 
 
 class _Call:
@@ -209,11 +205,11 @@ class _Call:
         self.in_keys = [unravel_key(key) for key in module.in_keys]
         self.out_keys = [unravel_key(key) for key in module.out_keys]
         # A TensorDictModule looks on the disk for pandas at each tensor that it writes.
-        simple = type(module) is TensorDictModule and len(self.out_keys) == 1 and not _hooked(module)
+        simple = type(module) is TensorDictModule and len(self.out_keys) == 1
         self.direct = simple and module.method is module._kwargs is None
 
     def __call__(self, entries: Entries) -> None:
-        if self.direct:
+        if self.direct and not _hooked(self.module):
             output = self.module.module(*[entries.found(key) for key in self.in_keys])
             if isinstance(output, Tensor):
                 entries.at[self.out_keys[0]] = output

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from tensordict import NestedKey, unravel_key
 from torch import Size, Tensor
@@ -9,6 +11,10 @@ from torch import Size, Tensor
 from qmix_lightning.functional.masks import seen_steps, without_padding
 from qmix_lightning.objectives.batch import Batch, found
 from qmix_lightning.objectives.factored_value import Entries, FactoredValue
+
+Layout = Callable[[FactoredValue, FactoredValue, Batch, bool], tuple[Tensor, Tensor]]
+"""From online and target networks, a batch, and whether the online one chooses the target's action, to the values of
+the actions taken and target values of the best actions one step on."""
 
 
 def transitions(online: FactoredValue, target: FactoredValue, batch: Batch, double_q: bool) -> tuple[Tensor, Tensor]:
@@ -22,7 +28,7 @@ def transitions(online: FactoredValue, target: FactoredValue, batch: Batch, doub
     values = online.action_values(entries)
     value = online.mix(entries, online.chosen(values, without_padding(batch.action, batch.mask)))
     with torch.no_grad():
-        entries = online.read(after, batch.shape, batch.mask)
+        entries = online.read(after, batch.shape, batch.mask, " of the next step")
         preferred = online.action_values(entries.copy()) if double_q else None
         values = target.action_values(entries)
         chosen = target.best(entries, preferred, values, batch.legal(after, batch.mask))
@@ -84,14 +90,17 @@ def unrolled(
     """
     rows, steps = batch.shape[:-1].numel(), batch.shape[-1]
     after, init = batch.entries.get("next"), found(batch.entries, is_init)
-    starts, ends = init.reshape(rows, steps, -1).any(-1), batch.done.reshape(rows, steps).clone()
+    starts = init.flatten(len(batch.shape)).any(-1).reshape(rows, steps)
+    ends = batch.done.reshape(rows, steps).clone()
     if batch.mask is not None:
         ends[:, :-1] |= ~batch.mask.reshape(rows, steps)[:, 1:]
     ends[:, -1] = True
     starts[:, 1:] |= ends[:, :-1]
     row = torch.arange(rows, device=ends.device).unsqueeze(1)
     now = torch.arange(steps, device=ends.device) + ends.cumsum(1) - ends.long()
-    length = int(now.max()) + 2
+    # A graph must not depend on where trajectories end: there it is as long as it could be.
+    static = torch.compiler.is_compiling() or not now.numel()
+    length = 2 * steps if static else int(now.max()) + 2
 
     def insert(entry: Tensor, following: Tensor | None = None) -> Tensor:
         event = entry.shape[len(batch.shape) :]
@@ -110,6 +119,8 @@ def unrolled(
 
     following = online.read(after, batch.shape, batch.mask).at
     own = online.read(batch.entries, batch.shape, batch.mask).at
+    for key in own.keys() - following.keys() - online.memory - {unravel_key(is_init)}:
+        found(batch.entries, ("next", key))
     at = {key: insert(entry, following.get(key)) for key, entry in own.items()}
     begun = starts.view(*batch.shape, *[1] * (init.ndim - len(batch.shape))).expand_as(init)
     read = Entries(at | {unravel_key(is_init): insert(begun)}, Size([rows, length]))

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, ClassVar, Self
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase, TensorDictParams
 from torch import Tensor, nn
 
-
-def own_parameters(module: nn.Module) -> TensorDictParams:
-    """The module's very own parameters and buffers, as a tree.
-
-    Args:
-        module: Any module, even one without parameters.
-
-    Returns:
-        A module whose leaves are the tensors of ``module``, not copies.
-
-    Example:
-        >>> layer = nn.Linear(2, 3)
-        >>> own_parameters(layer)["weight"] is layer.weight
-        True
-    """
-    params = TensorDict.from_module(module, as_module=True)
-    # A module without parameters, such as VDN, comes back as a plain tensordict.
-    return params if isinstance(params, TensorDictParams) else TensorDictParams(params, no_convert=True)
+from qmix_lightning.objectives.twins import Placement, Twin, over, own_tree
 
 
 class AbstractNetworkOwner(TensorDictModuleBase, ABC):  # type: ignore[misc]
@@ -49,11 +32,13 @@ class AbstractNetworkOwner(TensorDictModuleBase, ABC):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._network_names: list[str] = []
-        self._twins: dict[str, _Twin] = {}
+        self._placements: dict[str, Placement] = {}
+        self._twins: dict[str, Twin] = {}
 
     def networks_changed(self) -> None:
         """Tell whoever holds a network; called when one is a new object or has new tensors."""
         for name in self._network_names:
+            self.online_network(name)
             self.target_network(name)
 
     def convert_to_functional(
@@ -92,10 +77,11 @@ class AbstractNetworkOwner(TensorDictModuleBase, ABC):  # type: ignore[misc]
                 f"Expected a {module_name} whose parameters have shapes, got uninitialised ones. Run lazy modules once"
                 " on an example before making a loss of them."
             )
-        self._network_names.append(module_name)
         self.__dict__[module_name] = module
-        params = own_parameters(module)
+        params = own_tree(module)
         setattr(self, f"{module_name}_params", params)
+        self._placements[module_name] = Placement(module, params)
+        self._network_names.append(module_name)
         if create_target_params:
             setattr(self, f"target_{module_name}_params", TensorDictParams(params.data.clone(), no_convert=True))
         self.networks_changed()
@@ -103,7 +89,7 @@ class AbstractNetworkOwner(TensorDictModuleBase, ABC):  # type: ignore[misc]
     def target_params(self, name: str) -> TensorDictBase:
         """Parameters of the target of a network: its copy, or the live ones without gradient."""
         copies = self._modules.get(f"target_{name}_params")
-        return own_parameters(self.__dict__[name]).data if copies is None else copies
+        return own_tree(self.__dict__[name]).data if copies is None else copies
 
     def target_network(self, name: str) -> nn.Module:
         """The target of a network: a module of its own over the target's parameters, in evaluation mode.
@@ -112,10 +98,48 @@ class AbstractNetworkOwner(TensorDictModuleBase, ABC):  # type: ignore[misc]
         gradient.
         """
         params = self._modules.get(f"target_{name}_params")
-        params = self._modules[f"{name}_params"] if params is None else params
-        twin = self._twins.get(name)
-        if twin is None or not (torch.compiler.is_compiling() or twin.has(params)):
-            twin = self._twins[name] = _Twin(self.__dict__[name], params)
+        return self._twin(f"target_{name}", name, self._modules[f"{name}_params"] if params is None else params)
+
+    def online_network(self, name: str) -> nn.Module:
+        """The network that learns: the user's own, or one over the parameters that were put in the place of its."""
+        params = self._modules[f"{name}_params"]
+        if torch.compiler.is_compiling() or self._placements[name].has(params):
+            return self.__dict__[name]  # type: ignore[no-any-return]
+        return self._twin(name, name, params)
+
+    def notice_changes(self) -> None:
+        """See to tensors that were exchanged behind the owner's back, its own or the networks'.
+
+        Buffers that a network has replaced become the owner's; parameters of the owner that were replaced are those it
+        goes on with.
+
+        Raises:
+            RuntimeError: If the network itself has got other modules or parameters, which nobody would train.
+        """
+        for name in self._network_names:
+            params, placement = self._modules[f"{name}_params"], self._placements[name]
+            if not placement.whole():
+                raise RuntimeError(
+                    f"Expected {name} to be made of the modules it had when the loss was made, but some were exchanged."
+                    " The loss would not train the new ones: make the loss after changing the network."
+                )
+            exchanged = placement.exchanged() if placement.has(params) else {}
+            for leaf, before in exchanged.items():
+                if isinstance(before, nn.Parameter):
+                    raise RuntimeError(
+                        f"Expected the parameter {leaf} of {name} to be the one it had when the loss was made, but it"
+                        " was exchanged. The loss would not train the new one: make the loss after changing the"
+                        " network."
+                    )
+            if exchanged:
+                self._share_parameters()
+                return
+
+    def _twin(self, key: str, name: str, params: Any) -> nn.Module:
+        twin = self._twins.get(key)
+        if twin is None or not (torch.compiler.is_compiling() or twin.fits(params)):
+            twin = self._twins[key] = Twin(self.__dict__[name], params)
+            twin.module.train(self.training and key == name)
         return twin.module
 
     def get_stateful_net(self, network_name: str, copy: bool | None = None) -> nn.Module:
@@ -126,7 +150,7 @@ class AbstractNetworkOwner(TensorDictModuleBase, ABC):  # type: ignore[misc]
             copy: Whether to return a module of its own over the same parameters (True or None), or the user's (False).
         """
         network: nn.Module = self.__dict__[network_name]
-        return network if copy is False else _over(network, self._modules[f"{network_name}_params"])
+        return network if copy is False else over(network, self._modules[f"{network_name}_params"])
 
     def from_stateful_net(self, network_name: str, stateful_net: nn.Module) -> None:
         """Take over the values of another network's parameters.
@@ -138,7 +162,7 @@ class AbstractNetworkOwner(TensorDictModuleBase, ABC):  # type: ignore[misc]
         Raises:
             RuntimeError: If its parameters have other names.
         """
-        mine, theirs = self._modules[f"{network_name}_params"], own_parameters(stateful_net)
+        mine, theirs = self._modules[f"{network_name}_params"], own_tree(stateful_net)
         ours, given = (set(params.keys(True, True)) for params in (mine, theirs))
         if ours != given:
             raise RuntimeError(
@@ -159,7 +183,8 @@ class AbstractNetworkOwner(TensorDictModuleBase, ABC):  # type: ignore[misc]
         if parameters is not None:
             raise NotImplementedError("Expected no parameters to reset but the networks' own, got some. Leave it out.")
         for name in self._network_names:
-            for module in self.__dict__[name].modules():
+            # Children first: a module may make something special of its own.
+            for module in reversed([*self.__dict__[name].modules()]):
                 reset = getattr(module, "reset_parameters", None)
                 if reset is not None:
                     reset()
@@ -172,6 +197,8 @@ class AbstractNetworkOwner(TensorDictModuleBase, ABC):  # type: ignore[misc]
         super().train(mode)
         for name in self._network_names:
             self.__dict__[name].train(mode)
+            if name in self._twins:
+                self._twins[name].module.train(mode)
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -184,23 +211,32 @@ class AbstractNetworkOwner(TensorDictModuleBase, ABC):  # type: ignore[misc]
         return self
 
     def __setattr__(self, name: str, value: Any) -> None:
-        target = name.startswith("target_") and name[len("target_") :].removesuffix("_params") in self._network_names
-        if target and isinstance(value, TensorDictBase) and not isinstance(value, nn.Module):
+        names = self.__dict__.get("_network_names", ())
+        if name in names:
+            raise AttributeError(f"Expected {name} to stay as it was given. Make a new loss of another network.")
+        params = name.endswith("_params") and name.removesuffix("_params").removeprefix("target_") in names
+        if params and isinstance(value, TensorDictBase) and not isinstance(value, nn.Module):
             value = TensorDictParams(value, no_convert=True)
         super().__setattr__(name, value)
-        if target:
+        if params:
             self.networks_changed()
 
     def _share_parameters(self) -> None:
         for name in self._network_names:
-            setattr(self, f"{name}_params", own_parameters(self.__dict__[name]))
+            params = self._modules[f"{name}_params"] = own_tree(self.__dict__[name])
+            self._placements[name] = Placement(self.__dict__[name], params)
         self.networks_changed()
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Parameters, targets and discounts; buffers that a network has replaced are those of the network."""
+        self.notice_changes()
+        return super().state_dict(*args, **kwargs)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # Trees of parameters load whatever can be broadcast to them.
         for name, tensor in self.state_dict().items():
             came = state_dict.get(prefix + name, tensor)
-            if came.shape != tensor.shape:
+            if isinstance(came, Tensor) and came.shape != tensor.shape:
                 raise RuntimeError(
                     f"size mismatch for {prefix + name}: expected {list(tensor.shape)}, got {list(came.shape)}. Load"
                     " what networks of the same sizes have saved."
@@ -208,11 +244,11 @@ class AbstractNetworkOwner(TensorDictModuleBase, ABC):  # type: ignore[misc]
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_twins": {}}
+        return self.__dict__ | {"_twins": {}, "_placements": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.networks_changed()
+        self._share_parameters()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         clone = type(self).__new__(type(self))
@@ -221,48 +257,3 @@ class AbstractNetworkOwner(TensorDictModuleBase, ABC):  # type: ignore[misc]
         # Copies of a parameter tree are copies of their own, apart from those in the copied network.
         clone._share_parameters()
         return clone
-
-
-class _Twin:
-    """A module of the same build over other tensors, for as long as those are the same objects."""
-
-    def __init__(self, network: nn.Module, params: Any) -> None:
-        self._tensors = list(_leaves(params))
-        self.module = _over(network, params).eval()
-
-    def has(self, params: Any) -> bool:
-        tensors = self._tensors
-        return len(tensors) == sum(1 for _ in _leaves(params)) and all(
-            a is b for a, b in zip(tensors, _leaves(params), strict=True)
-        )
-
-
-def _leaves(params: nn.Module) -> Iterator[Tensor | None]:
-    yield from params._parameters.values()
-    yield from params._buffers.values()
-
-
-def _over(network: nn.Module, params: Any) -> nn.Module:
-    """A copy of a module over the very tensors of ``params``."""
-    own = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
-    copy = deepcopy(network, own)  # copies no tensor
-    # A module may keep its parameters as a tree, which is exchanged as a whole.
-    params.to_module(copy)
-    trees = tuple(f"{path}." for path, module in copy.named_modules() if isinstance(module, TensorDictParams))
-    for path, tensor in (*params._parameters.items(), *params._buffers.items()):
-        if path.startswith(trees):
-            continue
-        owner, _, name = path.rpartition(".")
-        module = copy.get_submodule(owner)
-        for kept in (module._parameters, module._buffers):
-            kept.pop(name, None)
-        if isinstance(tensor, nn.Parameter):
-            module.register_parameter(name, None)
-        else:
-            module.register_buffer(name, None)
-        # A recurrent module notes in a list of its own what it is assigned.
-        setattr(module, name, tensor)
-    for module in copy.modules():
-        if isinstance(module, nn.RNNBase):
-            module.flatten_parameters()
-    return copy

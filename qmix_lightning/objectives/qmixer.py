@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
@@ -10,7 +12,7 @@ from typing import Any, Final, Literal
 import torch
 import torch.nn.functional as F  # noqa: N812
 from tensordict import NestedKey, TensorDict, TensorDictBase, unravel_key
-from tensordict.nn import TensorDictModule, TensorDictModuleBase, dispatch
+from tensordict.nn import TensorDictModule, TensorDictModuleBase, dispatch, set_interaction_type
 from torch import Tensor, nn
 
 from qmix_lightning.actors.action_spaces import GREEDY_SPACES, find_action_space
@@ -18,9 +20,16 @@ from qmix_lightning.actors.safe_sequential import SafeSequential
 from qmix_lightning.functional.masks import masked_mean, without_padding
 from qmix_lightning.mixers.base import Mixer
 from qmix_lightning.objectives.base import AbstractLoss
-from qmix_lightning.objectives.batch import Batch, read_batch, refuse_malformed_actions, unequal_shapes
+from qmix_lightning.objectives.batch import (
+    Batch,
+    Memory,
+    read_batch,
+    refuse_malformed_actions,
+    refuse_misplaced_steps,
+    unequal_shapes,
+)
 from qmix_lightning.objectives.factored_value import FactoredValue, find_head
-from qmix_lightning.objectives.layouts import episodes, transitions, unrolled
+from qmix_lightning.objectives.layouts import Layout, episodes, transitions, unrolled
 from qmix_lightning.spec import (
     ACTION,
     ACTION_MASK,
@@ -51,9 +60,16 @@ class QMixerLoss(AbstractLoss):
         a^*_i = \arg\max_{a\ \text{legal}} Q_i(o_{i,t+1}, a)
 
     with Q⁻ the target networks and TD(0) returns, which :meth:`make_value_estimator` exchanges. By default everything
-    is what ``torchrl.objectives.multiagent.QMixerLoss`` computes: the preferred action is the target network's own,
-    there is no mask, and each transition holds its next step. Opt-ins: ``double_q``, ``layout="episode"``, and a mask
-    of padding by ``set_keys(mask="mask")``.
+    is what ``torchrl.objectives.multiagent.QMixerLoss`` computes, but for recurrent networks, whose memory it gets
+    wrong: the preferred action is the target network's own, there is no mask, and each transition holds its next step.
+    Opt-ins: ``double_q``, ``layout="episode"``, and by :meth:`set_keys`
+
+    * ``mask``: ``[*B, 1]`` bool, false on padding, which then counts for nothing, whatever it holds;
+    * ``priority_weight``: how much each step, or each row, counts: the mean is ``Σ w d / Σ w``;
+    * ``action_mask``: ``[*B, N, A]`` bool, the legal actions, if no QValueModule of the network says where they are;
+    * ``agent_mask``: ``[*B, N]`` bool, false for agents that are not there, whose values are left out of the mixing;
+    * ``is_init``: ``[*B, 1]`` bool, the first step of each trajectory. A network that reads it has a memory, and is run
+      over whole trajectories in the last dimension.
 
     The squared error of each transition is written to ``"td_error"`` ``[*B, 1]`` (``[B, T+1, 1]`` for episodes, whose
     last step only bootstraps), 0 on padding.
@@ -201,11 +217,6 @@ class QMixerLoss(AbstractLoss):
             raise ValueError(
                 f"action_space must be one of {', '.join(GREEDY_SPACES)}, got {found!r}, in which no action is greedy."
             )
-        if head is not None and head.action_space != found:
-            raise ValueError(
-                f"The loss was told action_space={found!r}, but the QValueModule of the local network has"
-                f" {head.action_space!r}. Give both the same."
-            )
         return found
 
     def keys_changed(self) -> None:
@@ -213,12 +224,19 @@ class QMixerLoss(AbstractLoss):
         super().keys_changed()
         if "action_space" not in self.__dict__:
             return
+        keys = self.tensor_keys
+        head = find_head(self.local_value_network, keys.action_value)
+        if head is not None and head.action_space != self.action_space:
+            raise ValueError(
+                f"The loss was told action_space={self.action_space!r}, but the QValueModule of the local network has"
+                f" {head.action_space!r}. Give both the same."
+            )
         self.networks_changed()
-        keys, local = self.tensor_keys, self.local_value_network
-        head = find_head(local, keys.action_value)
-        self._action_mask = None if head is None else head.action_mask_key
-        if head is None or (self._action_mask is None and self.layout == "episode"):
-            self._action_mask = keys.action_mask
+        own = None if head is None else head.action_mask_key
+        chosen = keys.action_mask if keys.action_mask != self.default_keys().action_mask else own
+        self._needs_mask = chosen is not None
+        self._action_mask = keys.action_mask if head is None or self.layout == "episode" else None
+        self._action_mask = self._action_mask if chosen is None else chosen
         step = [key for key in (*self._online.reads, self._action_mask) if key is not None]
         outcome = [("next", key) for key in (keys.reward, keys.done, keys.terminated)]
         following = [("next", key) for key in step] if self.layout == "transition" else []
@@ -230,16 +248,13 @@ class QMixerLoss(AbstractLoss):
         super().networks_changed()
         if "action_space" not in self.__dict__:
             return
-        local, mixer = self.local_value_network, self.mixer_network
-        self._recurrent = _last(self.tensor_keys.is_init) in map(_last, local.in_keys)
-        self._online = self._factored(local, mixer)
+        self._recurrent = _last(self.tensor_keys.is_init) in map(_last, self.local_value_network.in_keys)
+        self._memory: Memory = "row" if self.layout == "episode" else "trajectory" if self._recurrent else "none"
+        self._online = self._factored(*map(self.online_network, self._network_names))
         self._target = self._factored(*map(self.target_network, self._network_names))
 
     def _factored(self, local: nn.Module, mixer: nn.Module) -> FactoredValue:
-        return FactoredValue(
-            local, mixer, self.tensor_keys, self.action_space,
-            recurrent=self._recurrent, interaction=self.deterministic_sampling_mode,
-        )  # fmt: skip
+        return FactoredValue(local, mixer, self.tensor_keys, self.action_space)
 
     @property
     def in_keys(self) -> list[NestedKey]:
@@ -288,17 +303,17 @@ class QMixerLoss(AbstractLoss):
         """
         self.warn_without_update()
         keys, estimator = self.tensor_keys, self._value_estimator
-        batch = read_batch(tensordict, keys, self._action_mask, estimator.group_key)
+        self._follow_networks()
+        batch = read_batch(
+            tensordict, keys, action_mask=self._action_mask, needs_mask=self._needs_mask, group=estimator.group_key
+        )
+        time_dim = batch.time_dim(estimator.time_dim, self._memory)
         if not (self._inspected or torch.compiler.is_compiling()):
-            self._inspected = True
-            head = find_head(self.local_value_network, keys.action_value)
-            refuse_malformed_actions(batch, self.action_space, getattr(head, "var_nums", None))
-        layout = episodes if self.layout == "episode" else transitions
-        time_dim = _time_dim(tensordict)
+            self._inspect(batch)
         if self._recurrent:
-            batch = batch.ended_before(keys.is_init, time_dim)
-            layout = episodes if self.layout == "episode" else partial(unrolled, is_init=keys.is_init)
-        value, next_value = layout(self._online, self._target_value(), batch, self.double_q)
+            batch = batch.ended_before(keys.is_init)
+        with set_interaction_type(self.deterministic_sampling_mode), _over_time(self._recurrent):
+            value, next_value = self._values(self._online, self._target, batch, self.double_q)
         steps = batch.without_last() if self.layout == "episode" else batch
         if next_value.shape != steps.reward.shape:
             raise RuntimeError(unequal_shapes(steps, next_value.shape))
@@ -310,19 +325,39 @@ class QMixerLoss(AbstractLoss):
         error = without_padding(value.detach() - target, steps.mask)
         error = error.abs() if self.td_error == "absolute" else error.square()
         error = F.pad(error, (0, 0, 0, 1)) if self.layout == "episode" else error
-        tensordict.set(keys.priority, error if tensordict.device is None else error.to(tensordict.device))
+        error = error if tensordict.device is None else error.to(tensordict.device)
+        # What is locked, as memory-mapped data are, can only be written over.
+        write = tensordict.set_ if tensordict.is_locked and keys.priority in tensordict else tensordict.set
+        write(keys.priority, error)
         losses = {"loss": self._reduce(value, target, steps)}
         if self.diagnostics:
             losses |= {name: masked_mean(v, steps.mask) for name, v in (("value", value.detach()), ("target", target))}
         return TensorDict(losses, [])
 
-    def _target_value(self) -> FactoredValue:
-        if not torch.compiler.is_compiling():
-            # Tensors of the targets may have been exchanged one by one, behind our back.
-            local, mixer = self.target_network("local_value_network"), self.target_network("mixer_network")
-            if self._target.local is not local or self._target.mixer is not mixer:
+    @property
+    def _values(self) -> Layout:
+        if self.layout == "episode":
+            return episodes
+        return partial(unrolled, is_init=self.tensor_keys.is_init) if self._recurrent else transitions
+
+    def _follow_networks(self) -> None:
+        """See to what was changed about the networks behind our back."""
+        if torch.compiler.is_compiling():
+            return
+        self.notice_changes()
+        for factored, network in ((self._online, self.online_network), (self._target, self.target_network)):
+            local, mixer = map(network, self._network_names)
+            if factored.local is not local or factored.mixer is not mixer or factored.hooked():
                 self.networks_changed()
-        return self._target
+                return
+
+    def _inspect(self, batch: Batch) -> None:
+        """Refuse, in the first batch, what no shape tells."""
+        self._inspected = True
+        head = find_head(self.local_value_network, self.tensor_keys.action_value)
+        refuse_malformed_actions(batch, self.action_space, getattr(head, "var_nums", None))
+        if self._memory != "none":
+            refuse_misplaced_steps(batch, stored_once=self.layout == "episode")
 
     def _reduce(self, value: Tensor, target: Tensor, steps: Batch) -> Tensor:
         distance = _DISTANCES[self.loss_function]
@@ -349,7 +384,7 @@ def _last(key: NestedKey) -> str:
     return key if isinstance(key, str) else _last(key[-1])
 
 
-def _time_dim(tensordict: TensorDictBase) -> int | None:
-    """Which batch dimension is called time."""
-    names = tensordict.names
-    return names.index("time") if "time" in names else None
+def _over_time(recurrent: bool) -> AbstractContextManager[None]:
+    """Tell TorchRL's recurrent modules, if there can be any, that the last batch dimension is time."""
+    rnn = sys.modules.get("torchrl.modules.tensordict_module.rnn") if recurrent else None
+    return nullcontext() if rnn is None else rnn.set_recurrent_mode(True)

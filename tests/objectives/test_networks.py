@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from tensordict.nn import TensorDictModule
+from tensordict import TensorDict
+from tensordict.nn import InteractionType, TensorDictModule, TensorDictParams, set_interaction_type
+from tensordict.nn.probabilistic import interaction_type
 from torch import nn
 
 from qmix_lightning.mixers.vdn import VDNMixer
 from qmix_lightning.objectives.qmixer import QMixerLoss
-from tests.objectives.worlds import OBS, OBSERVATION, VALUE, A, N, make_episodes, make_loss
+from qmix_lightning.objectives.target_update.soft import SoftUpdate
+from tests.objectives.worlds import OBS, OBSERVATION, VALUE, A, N, as_transitions, make_episodes, make_loss
 
 
 def tensors(module: nn.Module) -> set[int]:
@@ -111,3 +114,133 @@ def test_a_state_dict_of_other_sizes_changes_nothing() -> None:
 def test_several_networks_of_a_name_are_refused() -> None:
     with pytest.raises(NotImplementedError, match="expected expand_dim and compare_against to be None, got 2"):
         make_loss().convert_to_functional(nn.Linear(1, 1), "critic", expand_dim=2)
+
+
+def test_parameters_that_are_put_in_the_place_of_the_networks_are_used_and_trained() -> None:
+    loss, batch = make_loss(), make_episodes()
+    before = loss(batch)["loss"].detach()
+    new = TensorDictParams(loss.local_value_network_params.data.clone() + 0.1)
+    loss.local_value_network_params = new
+    value = loss(batch)["loss"]
+    value.backward()
+    assert value != before
+    assert all(parameter.grad is not None for parameter in new.parameters())
+    assert all(parameter.grad is None for parameter in loss.local_value_network.parameters())
+    other = make_loss()
+    tripled = TensorDict.from_module(other).data.apply(lambda tensor: 3 * tensor).requires_grad_()
+    with tripled.to_module(other):
+        value = other(batch)["loss"]
+        value.backward()
+    assert value not in (before, loss(batch)["loss"])
+    assert tripled["local_value_network_params", "module", "0", "weight"].grad is not None
+    assert other(batch)["loss"] == before
+
+
+def test_a_network_that_gets_other_parameters_or_modules_is_refused() -> None:
+    loss = make_loss()
+    net = loss.local_value_network.module
+    net[0].weight = nn.Parameter(net[0].weight.detach().clone())
+    with pytest.raises(RuntimeError, match=r"parameter module.0.weight of local_value_network .* was exchanged"):
+        loss(make_episodes())
+    loss = make_loss()
+    loss.local_value_network.module[1] = nn.ReLU()
+    with pytest.raises(RuntimeError, match=r"local_value_network to be made of the modules it had"):
+        loss(make_episodes())
+    with pytest.raises(AttributeError, match=r"Expected mixer_network to stay as it was given"):
+        loss.mixer_network = VDNMixer(N)
+
+
+class Normaliser(nn.Module):
+    """Replaces its buffer at every run, and remembers what came out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.scale, self.last = nn.Linear(OBS, A), 1.0, None
+        self.register_buffer("mean", torch.zeros(OBS))
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * observation.detach().flatten(0, -2).mean(0)
+        self.last = self.scale * self.head(observation - self.mean)
+        return self.last
+
+
+def make_normalised(**options: Any) -> tuple[Normaliser, QMixerLoss]:
+    torch.manual_seed(0)
+    net = Normaliser()
+    loss = QMixerLoss(net, VDNMixer(N), layout="episode", diagnostics=True, **options).double()
+    loss.has_target_update = True
+    return net, loss
+
+
+@pytest.mark.parametrize("delay_value", [False, True])
+def test_buffers_that_a_network_replaces_are_saved_and_reach_the_targets(delay_value: bool) -> None:
+    net, loss = make_normalised(delay_value=delay_value)
+    loss(make_episodes())
+    assert loss.state_dict()["local_value_network_params.module.mean"] is net.mean or torch.equal(
+        loss.state_dict()["local_value_network_params.module.mean"], net.mean
+    )
+    if delay_value:
+        SoftUpdate(loss, tau=1.0).step()
+    target = loss.target_network("local_value_network").module
+    assert torch.equal(target.mean, net.mean)
+    loss.to("cpu")  # what the network remembers of its last run is no obstacle
+    pickle.loads(pickle.dumps(make_normalised()[1]))
+
+
+def test_a_copy_by_pickle_shares_buffers_with_its_network() -> None:
+    twin = pickle.loads(pickle.dumps(make_normalised()[1]))
+    twin(make_episodes())
+    saved = twin.state_dict()["local_value_network_params.module.mean"]
+    assert torch.equal(saved, twin.local_value_network.module.mean)
+    assert saved.abs().max() > 0
+
+
+def test_numbers_that_the_user_changes_reach_the_targets() -> None:
+    net, loss = make_normalised()
+    loss.eval()
+    batch = make_episodes()
+    batch["next", "reward"].zero_()
+    before = loss(batch)["target"]
+    net.scale = 3.0
+    torch.testing.assert_close(loss(batch)["target"], 3 * before)
+
+
+def test_hooks_of_every_module_run() -> None:
+    calls = []
+    loss = make_loss(layout="transition")
+    for module in (loss.local_value_network, loss.mixer_network):
+        module.register_forward_hook(lambda *_: calls.append(1))
+    loss(as_transitions(make_episodes()))
+    assert len(calls) >= 2
+
+
+def test_a_module_that_makes_something_special_of_its_children_resets_them_so() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(OBS, A)
+
+        def reset_parameters(self) -> None:
+            nn.init.constant_(self.layer.weight, 0.5)
+
+        def forward(self, observation: torch.Tensor) -> torch.Tensor:
+            return self.layer(observation)
+
+    loss = QMixerLoss(Half(), VDNMixer(N), layout="episode")
+    loss.reset_parameters_recursive()
+    assert (loss.local_value_network_params["module", "layer", "weight"] == 0.5).all()
+
+
+def test_networks_inside_the_loss_do_not_explore() -> None:
+    seen = []
+
+    def run(observation: torch.Tensor) -> torch.Tensor:
+        seen.append(interaction_type())
+        return observation[..., :A]
+
+    loss = QMixerLoss(TensorDictModule(run, [OBSERVATION], [VALUE]), VDNMixer(N), layout="episode")
+    loss.has_target_update = True
+    with set_interaction_type(InteractionType.RANDOM):
+        loss(make_episodes())
+    assert set(seen) == {InteractionType.DETERMINISTIC}

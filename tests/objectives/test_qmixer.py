@@ -13,6 +13,7 @@ from torch import nn
 from qmix_lightning.actors.qvalue import QValueModule
 from qmix_lightning.mixers.qmix import QMixer
 from qmix_lightning.objectives.estimators.base import ValueEstimators
+from qmix_lightning.objectives.estimators.td_lambda import TDLambdaEstimator
 from qmix_lightning.objectives.qmixer import QMixerLoss
 from tests.objectives.worlds import (
     OBS,
@@ -310,6 +311,74 @@ def test_torchrls_names_for_masks_and_weights_work() -> None:
     assert loss.tensor_keys == loss.default_keys()
 
 
+def test_a_discount_set_on_the_loss_holds_until_an_estimator_is_chosen() -> None:
+    episodes, loss = make_episodes(), make_loss()
+    loss.gamma = 0.5
+    assert loss(episodes)["loss"] == make_loss().make_value_estimator(gamma=0.5)(episodes)["loss"]
+    loss.make_value_estimator("TD1")
+    assert loss.value_estimator.gamma == 0.5
+    loss.gamma = 0.1
+    assert loss.value_estimator.gamma == 0.5
+    estimator = TDLambdaEstimator(gamma=0.7, lmbda=0.3)
+    loss.value_estimator = estimator
+    assert loss.value_estimator is estimator
+    assert loss.make_value_estimator(TDLambdaEstimator, gamma=0.7, lmbda=0.3, differentiable=True)
+    with pytest.raises(TypeError, match="Expected no hyper-parameters beside an estimator that is made, got gamma"):
+        loss.make_value_estimator(estimator, gamma=0.9)
+
+
+def head_of(action_mask_key: Any = None) -> TensorDictSequential:
+    net = TensorDictModule(nn.Linear(OBS, A).double(), [OBSERVATION], [VALUE])
+    choice = QValueModule("categorical", VALUE, action_mask_key, [("agents", "action"), VALUE, ("agents", "c")])
+    return TensorDictSequential(net, choice)
+
+
+def test_a_mask_of_actions_that_was_asked_for_must_be_there() -> None:
+    mask = ("agents", "action_mask")
+    steps = as_transitions(make_episodes())
+    legal = torch.ones_like(steps[mask])
+    legal[..., 2:] = False
+    mixer = QMixer(S, n_agents=N).double()
+    masked = QMixerLoss(head_of(mask), mixer)
+    masked.has_target_update = True
+    with pytest.raises(KeyError, match=r"Action mask key .*'agents.*'action_mask.* not found in .* the next step"):
+        masked(steps.exclude(("next", "agents", "action_mask")))
+    steps["next", "agents", "action_mask"] = steps["next", "agents", "mine"] = legal
+    expected = masked(steps)["loss"]
+    torch.manual_seed(0)
+    plain = QMixerLoss(masked.local_value_network[:1], mixer, action_space="categorical")
+    plain.has_target_update = True
+    assert plain(steps)["loss"] == expected
+    plain.set_keys(action_mask=("agents", "mine"))
+    assert plain(steps)["loss"] == expected
+    assert ("next", "agents", "mine") in plain.in_keys
+    for loss in (plain, masked):
+        loss.set_keys(action_mask=("agents", "yours"))
+        with pytest.raises(KeyError, match=r"Action mask key .*yours.* not found"):
+            loss(steps)
+    # One row of the mask may hold for all agents.
+    steps["next", "agents", "one"] = legal[..., :1, :]
+    plain.set_keys(action_mask=("agents", "one"))
+    assert plain(steps)["loss"] == expected
+
+
+def test_keys_that_reveal_a_contradiction_are_not_set() -> None:
+    loss = QMixerLoss(head_of(), QMixer(S, n_agents=N), action_space="categorical")
+    loss.local_value_network[-1].action_space = "one_hot"
+    with pytest.raises(ValueError, match="told action_space='categorical', but the QValueModule"):
+        loss.set_keys(reward="r")
+    assert loss.tensor_keys.reward == "reward"
+
+
+def test_a_locked_batch_that_has_room_for_the_errors_is_written_to() -> None:
+    episodes, loss = make_episodes(), make_loss()
+    loss(episodes)
+    expected = episodes["td_error"].clone()
+    episodes["td_error"].zero_()
+    loss(episodes.lock_())
+    assert torch.equal(episodes["td_error"], expected)
+
+
 # ------------------------------------------------------------------------------------------------------------ errors
 
 
@@ -379,6 +448,7 @@ def test_batches_that_make_no_sense_are_refused() -> None:
         r"Expected a mask of shape \(4, 7, 1\) and type bool, got \(4, 7, 2\)",
         mask=lambda m: m.expand(-1, -1, 2),
     )
+    refused(ValueError, "Expected actions as integers, .* got torch.float32", agents__action=lambda a: a.float())
     refused(
         ValueError, "One-hot actions need action_space='one_hot'", agents__action=lambda a: nn.functional.one_hot(a, A)
     )

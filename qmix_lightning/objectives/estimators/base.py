@@ -167,8 +167,8 @@ class AbstractValueEstimator(nn.Module, ABC):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Moves to another device, but keeps the dtype: in bfloat16 a discount of 0.99 is 0.9883.
         for name, buffer in self._buffers.items():
-            if buffer is not None:
-                self._buffers[name] = buffer.to(fn(buffer).device)
+            if buffer is not None and (device := fn(buffer).device).type != "meta":
+                self._buffers[name] = buffer.to(device)
         return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

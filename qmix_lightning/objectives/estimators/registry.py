@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from inspect import signature
 from typing import Any, Final
 
 from qmix_lightning.objectives.estimators.base import AbstractValueEstimator, ValueEstimators
@@ -46,20 +47,32 @@ def make_estimator(value_type: Any, loss: str, **hyperparameters: Any) -> Abstra
         >>> make_estimator("tdlambda", "QMixerLoss", lmbda=0.6)
         TDLambdaEstimator(gamma=0.99, lmbda=0.6)
     """
+    wanted = {key: value for key, value in hyperparameters.items() if key not in _WITHOUT_EFFECT}
     if isinstance(value_type, AbstractValueEstimator):
+        if wanted:
+            raise TypeError(
+                f"Expected no hyper-parameters beside an estimator that is made, got {', '.join(wanted)}. Make it with"
+                " them, or pass its class."
+            )
         return value_type
     if isinstance(value_type, type) and issubclass(value_type, AbstractValueEstimator):
-        return value_type(**hyperparameters)
+        return value_type(**wanted)
     if not isinstance(value_type, str | Enum):
         raise TypeError(f"Expected a member of ValueEstimators, its name or an estimator, got {value_type!r}.")
     known = {member.name.lower(): member.name for member in ValueEstimators}
     alias = value_type if isinstance(value_type, str) else value_type.name
-    name = known.get(alias.lower())
+    name = known.get(alias.lower().replace("_", ""))
     if name is None:
         raise KeyError(f"Unknown value estimator alias {alias!r}. Known aliases: {sorted(known)}.")
     if name not in ESTIMATORS:
         raise NotImplementedError(
             f"Value type {value_type} is not implemented for loss {loss}. Supported value types: {list(ESTIMATORS)}."
         )
-    wanted = {key: value for key, value in hyperparameters.items() if key not in _WITHOUT_EFFECT}
-    return ESTIMATORS[name](**wanted)
+    made = ESTIMATORS[name]
+    options = signature(made).parameters
+    unknown = [option for option in wanted if option not in options]
+    if unknown:
+        raise TypeError(
+            f"{name} has no hyper-parameter {unknown[0]!r}, it has {', '.join(options)}. lmbda belongs to TDLambda."
+        )
+    return made(**wanted)

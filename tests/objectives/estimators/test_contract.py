@@ -67,3 +67,12 @@ def test_options_that_make_no_sense_are_refused() -> None:
         TDLambdaEstimator(lmbda=-0.1)
     with pytest.raises(TypeError, match=r"lmbda"):
         make_estimator("td0", "loss", lmbda=0.5)
+
+
+def test_a_hyper_parameter_of_another_estimator_is_refused_with_those_there_are() -> None:
+    with pytest.raises(TypeError, match=r"TD0 has no hyper-parameter 'lmbda', it has gamma, .* belongs to TDLambda"):
+        make_estimator("TD0", "QMixerLoss", lmbda=0.5)
+
+
+def test_names_may_be_written_with_underscores() -> None:
+    assert make_estimator("td_lambda", "QMixerLoss").value_type is ValueEstimators.TDLambda
