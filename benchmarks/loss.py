@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import fmean
+from statistics import median
 
 import torch
 
@@ -112,18 +112,15 @@ def measure(case: Case, torchrl: Library | None, *, rounds: int, seconds: float)
     return interleave({name: block(contestant, updates) for name, contestant in contestants.items()}, rounds)
 
 
-def fastest(samples: Samples) -> float:
-    """Mean seconds of the fastest quarter of the blocks.
-
-    Beside other work, a contestant against itself came within 1 % by this, and within 3 % by the best block (root mean
-    square of 15 ratios, 60 rounds), which is too near the bars.
-    """
-    return fmean(sorted(samples.seconds)[: math.ceil(len(samples.seconds) / 4)])
-
-
 def ratio(result: Result, to: str) -> float | None:
-    """How many times as long as another ours takes; None if the other did not take part."""
-    return fastest(result["ours"]) / fastest(result[to]) if to in result else None
+    """How many times as long as another ours takes; None if the other did not take part.
+
+    The median over the rounds of the ratio within a round, whose blocks follow one another and share a quiet or a busy
+    moment of the machine.
+    """
+    if to not in result:
+        return None
+    return median(mine / theirs for mine, theirs in zip(result["ours"].seconds, result[to].seconds, strict=True))
 
 
 def row(case: Case, result: Result, names: Sequence[str]) -> tuple[str, ...]:
@@ -172,5 +169,5 @@ def run(options: argparse.Namespace) -> list[Table]:
     others = tuple(f"ours / {name}" for name in names[:-1])
     header = ("agents", "batch", "plain, ms best / median", *names[1:], *others, "double-Q / single")
     rows = [row(case, result, names) for case, result in results]
-    how = "Ratios are of the mean of the fastest quarter of all blocks."
+    how = "A ratio is the median over all rounds of the ratio within a round."
     return [Table("QMIX loss", header, rows, (*missing, how, *bars(results, options.episodes)))]

@@ -191,7 +191,7 @@ def value_of_action(value: Tensor, action: Tensor, action_space: str) -> Tensor:
     if action_space == "categorical":
         if action.ndim == value.ndim and action.shape[-1] == 1:
             action = action.squeeze(-1)
-        return chosen_value(value, action).unsqueeze(-1)
+        return chosen_value(value, action, keepdim=True)
     if action.shape != value.shape:
         raise ValueError(
             f"Expected {action_space} actions of the shape {tuple(value.shape)} of the action values, got"

@@ -37,16 +37,17 @@ def legal_argmax(value: Tensor, mask: Tensor | None = None, *, check: bool | Non
     return action
 
 
-def legal_max(value: Tensor, mask: Tensor | None = None, *, check: bool | None = None) -> Tensor:
+def legal_max(value: Tensor, mask: Tensor | None = None, *, check: bool | None = None, keepdim: bool = False) -> Tensor:
     """The value of the most valuable legal action: what :func:`legal_argmax` picks, in two thirds of the time.
 
     Args:
         value: ``[..., A]``.
         mask: ``[..., A]`` bool, as in :func:`legal_argmax`.
         check: As in :func:`legal_argmax`.
+        keepdim: Whether the last dimension stays, with size 1.
 
     Returns:
-        ``[...]``.
+        ``[...]``, or ``[..., 1]``.
 
     Raises:
         ValueError: If the mask is not bool, has another shape, or leaves a row without a legal action.
@@ -56,8 +57,8 @@ def legal_max(value: Tensor, mask: Tensor | None = None, *, check: bool | None =
         tensor(3.)
     """
     if mask is None:
-        return value.amax(-1)
-    best = _legal_values(value, mask).amax(-1)
+        return value.amax(-1, keepdim)
+    best = _legal_values(value, mask).amax(-1, keepdim)
     _refuse_no_legal_action(best, mask, check)
     return best
 
@@ -86,15 +87,16 @@ def _refuse_no_legal_action(best: Tensor, mask: Tensor, check: bool | None) -> N
         )
 
 
-def chosen_value(value: Tensor, action: Tensor) -> Tensor:
+def chosen_value(value: Tensor, action: Tensor, *, keepdim: bool = False) -> Tensor:
     """The value of one action a row.
 
     Args:
         value: ``[..., A]``.
         action: ``[...]`` integer in ``0 .. A-1``.
+        keepdim: Whether the last dimension stays, with size 1.
 
     Returns:
-        ``[...]``.
+        ``[...]``, or ``[..., 1]``.
 
     Raises:
         ValueError: If the action is no integer, or its shape not that of the values without their last dimension.
@@ -110,7 +112,8 @@ def chosen_value(value: Tensor, action: Tensor) -> Tensor:
         )
     if action.is_floating_point() or action.dtype == torch.bool:
         raise ValueError(f"Expected actions as integers, indices of action values, got {action.dtype}.")
-    return value.gather(-1, action.long().unsqueeze(-1)).squeeze(-1)
+    chosen = value.gather(-1, action.long().unsqueeze(-1))
+    return chosen if keepdim else chosen.squeeze(-1)
 
 
 def double_q_value(online: Tensor, target: Tensor, mask: Tensor | None = None, *, check: bool | None = None) -> Tensor:

@@ -140,7 +140,7 @@ class FactoredValue:
             if self._agent_mask is not None:
                 legal = legal | ~self._present(entries, legal)
         if preferred is None and self._space != "mult_one_hot":
-            return legal_max(values, legal).unsqueeze(-1)
+            return legal_max(values, legal, keepdim=True)
         action = greedy_action(values if preferred is None else preferred, legal, self._space, self._var_nums)
         return self.chosen(values, action)
 
@@ -153,7 +153,7 @@ class FactoredValue:
         self._mix(entries)
         joint = entries.found(self._global_value)
         # Half precision is good enough for networks, not for differences of their outputs.
-        return joint.to(torch.promote_types(joint.dtype, torch.float32))
+        return joint if joint.dtype in (torch.float32, torch.float64) else joint.float()
 
     def _present(self, entries: Entries, like: Tensor) -> Tensor:
         """Which agents are there, ``[*B, N, 1]`` bool."""

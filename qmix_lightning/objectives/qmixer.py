@@ -317,7 +317,7 @@ class QMixerLoss(AbstractLoss):
         steps = batch.without_last() if self.layout == "episode" else batch
         if next_value.shape != steps.reward.shape:
             raise RuntimeError(unequal_shapes(steps, next_value.shape))
-        target = estimator(
+        target = estimator.forward(
             without_padding(steps.reward, steps.mask), next_value, steps.terminated, steps.done,
             mask=steps.mask, time_dim=time_dim, steps=steps.steps, groups=steps.groups,
         )  # fmt: skip

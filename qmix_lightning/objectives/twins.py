@@ -61,7 +61,7 @@ class Twin:
 
     def __init__(self, network: nn.Module, tree: Tree) -> None:
         self.module = over(network, tree)
-        self._network, self._own = Placement(network, own_tree(network)), Placement(self.module, tree)
+        self._own = Placement(self.module, tree)
         pairs = zip(network.modules(), self.module.modules(), strict=True)
         self._plain = [
             (theirs.__dict__, ours.__dict__, [name for name in theirs.__dict__ if _is_plain(name, theirs)])
@@ -70,8 +70,8 @@ class Twin:
         ]
 
     def fits(self, tree: Tree) -> bool:
-        """Whether it runs over the tensors of this tree; its numbers are made those of the network."""
-        if not self._network.whole() or not self._own.has(tree) or self._own.exchanged():
+        """Whether it runs over the tensors of this tree; other attributes of its are made those of the network."""
+        if not self._own.has(tree) or self._own.exchanged():
             return False
         for theirs, ours, names in self._plain:
             for name in names:

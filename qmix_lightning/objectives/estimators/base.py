@@ -99,7 +99,6 @@ class AbstractValueEstimator(nn.Module, ABC):
     def targets(self, reward: Tensor, next_value: Tensor, terminated: Tensor, done: Tensor, gamma: Tensor) -> Tensor:
         """Targets ``[..., T, 1]`` from entries of this shape, time second to last."""
 
-    @torch.no_grad()
     def forward(
         self,
         reward: Tensor,
@@ -132,7 +131,7 @@ class AbstractValueEstimator(nn.Module, ABC):
             ValueError: If time is needed and the batch has no such dimension, or only one that nobody called time.
         """
         if self.average_rewards:
-            reward = standardised(reward, mask, groups, smallest=self.smallest_deviation)
+            reward = standardised(reward.detach(), mask, groups, smallest=self.smallest_deviation)
         gamma = self.gamma if steps is None else self.gamma ** steps.reshape(reward.shape)
         if not self.needs_time:
             return self.targets(reward, next_value, terminated, done, gamma)
