@@ -77,7 +77,7 @@ def _refuse_no_legal_action(best: Tensor, mask: Tensor, check: bool | None) -> N
         # A graph would break, a GPU would be waited for, and below vmap there is no single answer.
         check = mask.device.type == "cpu" and not torch.compiler.is_compiling() and not is_batchedtensor(mask)
     # Where no action is legal, the best value is minus infinity: a hundredth of the time of looking through the mask.
-    if not check or best.numel() == 0 or best.detach().amin() > -torch.inf:
+    if not check or best.numel() == 0 or best.amin().item() > -torch.inf:
         return
     if not (legal := mask.any(-1)).all():
         row = legal.logical_not().nonzero()[0].tolist()
