@@ -198,6 +198,19 @@ def refuse_malformed_actions(batch: Batch, action_space: str, var_nums: int | Se
         )
 
 
+def refuse_negative_weights(batch: Batch) -> None:
+    """Refuse importance weights below 0.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    if batch.weight is not None and (batch.weight < 0).any():
+        raise ValueError(
+            f"Expected importance weights of at least 0, got {float(batch.weight.min())}. They are what a prioritised"
+            " buffer hands out beside a batch, not its priorities' logarithms or errors."
+        )
+
+
 def refuse_misplaced_steps(batch: Batch, *, stored_once: bool) -> None:
     """Refuse consecutive steps of which the next one is another than the batch says.
 

@@ -26,6 +26,7 @@ from qmix_lightning.objectives.batch import (
     read_batch,
     refuse_malformed_actions,
     refuse_misplaced_steps,
+    refuse_negative_weights,
     unequal_shapes,
 )
 from qmix_lightning.objectives.factored_value import FactoredValue, find_head
@@ -356,6 +357,7 @@ class QMixerLoss(AbstractLoss):
         self._inspected = True
         head = find_head(self.local_value_network, self.tensor_keys.action_value)
         refuse_malformed_actions(batch, self.action_space, getattr(head, "var_nums", None))
+        refuse_negative_weights(batch)
         if self._memory != "none":
             refuse_misplaced_steps(batch, stored_once=self.layout == "episode")
 

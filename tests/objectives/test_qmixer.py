@@ -258,6 +258,10 @@ def test_equal_importance_weights_change_nothing_and_others_are_counts() -> None
         batch = TensorDict(episodes.to_dict(), [4]).auto_batch_size_(1)
         batch["priority_weight"] = counts.double().view(4, *[1] * (len(shape) - 1)).expand(shape)
         assert weighted(batch)["loss"] == weighted(episodes)["loss"]
+    fresh = make_loss()
+    fresh.set_keys(priority_weight="priority_weight")
+    with pytest.raises(ValueError, match=r"Expected importance weights of at least 0, got -1.0"):
+        fresh(episodes.clone().set("priority_weight", -torch.ones(4, 7, 1)))
     episodes["priority_weight"] = torch.ones(4, 7, 2)
     with pytest.raises(
         ValueError, match=r"Expected a priority_weight for each step \(4, 7, 1\), or one for each row, got"
