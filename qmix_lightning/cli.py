@@ -25,6 +25,7 @@ from rich.markup import escape
 from qmix_lightning.agents import AbstractAgent
 from qmix_lightning.callbacks import BattleProgress, ReplayPriorities, TrainingMonitor
 from qmix_lightning.datamodule import ReplayDataModule
+from qmix_lightning.launching import alone, launched_processes
 from qmix_lightning.logger import EnvStepLogger
 from qmix_lightning.mixers import Mixer
 from qmix_lightning.module import OUTCOMES, QLearner
@@ -120,6 +121,8 @@ class QMixCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Refuse what could not be trained or evaluated before anything is written."""
+        if (launched := launched_processes()) > 1:
+            refuse(alone(launched))
         if self.trainer.world_size > 1:
             refuse(f"Battles are played by one process so far, got {self.trainer.world_size}. Use --trainer.devices 1.")
         if self.subcommand == "fit":

@@ -12,6 +12,7 @@ from tensordict import TensorDict
 
 from qmix_lightning.envs.base import AbstractEnvironment
 from qmix_lightning.envs.registry import make
+from qmix_lightning.launching import alone, launched_processes
 from qmix_lightning.replay.buffer import ReplayBuffer
 from qmix_lightning.replay.samplers.prioritised import PrioritisedSampler
 from qmix_lightning.replay.samplers.uniform import UniformSampler
@@ -186,8 +187,10 @@ class ReplayDataModule(LightningDataModule):
         """Refuse a world of several processes, whose battles would all be the same.
 
         Raises:
-            ValueError: If the trainer has more than one process.
+            ValueError: If the trainer has more than one process, or a launcher has started more than one.
         """
+        if (launched := launched_processes()) > 1:
+            raise ValueError(alone(launched))
         if self.trainer is not None and self.trainer.world_size > 1:
             raise ValueError(
                 f"Battles are played by one process so far, got a trainer of {self.trainer.world_size}. Use devices=1."
