@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 from torch._C._functorch import is_batchedtensor
+
+_BITS: Final = {
+    torch.float64: (torch.int64, -(2**52)),
+    torch.float32: (torch.int32, -(2**23)),
+    torch.float16: (torch.int16, -(2**10)),
+    torch.bfloat16: (torch.int16, -(2**7)),
+}
+"""Integers as wide as each kind of float, and minus infinity read as one."""
+_LARGE: Final = 2**13
+"""From here on masking by bits is faster than torch.where, whose branches a processor cannot foresee: a fifth of the
+time for 1920 steps of 8 agents with 14 actions, of which 6 in 10 are legal."""
 
 
 def legal_argmax(value: Tensor, mask: Tensor | None = None, *, check: bool | None = None) -> Tensor:
@@ -32,7 +45,7 @@ def legal_argmax(value: Tensor, mask: Tensor | None = None, *, check: bool | Non
     if mask is None:
         return value.argmax(-1)
     # As fast as argmax, and the value tells whether there was a legal action.
-    best, action = _legal_values(value, mask).max(-1)
+    best, action = _legal_values(value.detach(), mask).max(-1)
     _refuse_no_legal_action(best, mask, check)
     return action
 
@@ -69,7 +82,14 @@ def _legal_values(value: Tensor, mask: Tensor) -> Tensor:
             f"An action mask must be bool and of the shape {tuple(value.shape)} of the action values, got {mask.dtype}"
             f" of shape {tuple(mask.shape)}. Cast it with .bool(), or expand it to all agents and actions."
         )
-    return torch.where(mask, value, -torch.inf)
+    large = value.device.type == "cpu" and value.numel() >= _LARGE and value.dtype in _BITS
+    tracked = value.requires_grad and torch.is_grad_enabled()
+    if not large or tracked or torch.compiler.is_compiling() or is_batchedtensor(mask):
+        return torch.where(mask, value, -torch.inf)
+    integer, infinity = _BITS[value.dtype]
+    illegal = mask.view(torch.uint8).to(integer).sub_(1)  # no bit is set where an action is legal, all where it is not
+    kept = value.detach().view(integer).bitwise_and(illegal.bitwise_not())
+    return kept.bitwise_or_(illegal.bitwise_and_(infinity)).view(value.dtype)
 
 
 def _refuse_no_legal_action(best: Tensor, mask: Tensor, check: bool | None) -> None:

@@ -83,3 +83,31 @@ def test_it_can_be_vectorised() -> None:
 
 def test_no_rows_have_no_best_action() -> None:
     assert legal_max(torch.zeros(0, 3), torch.ones(0, 3, dtype=torch.bool)).shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_masking_many_values_by_bits_is_masking_them_one_by_one(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    value = torch.randn(700, 3, 9, generator=generator).to(dtype)
+    mask = torch.rand(700, 3, 9, generator=generator) < 0.5
+    mask[..., 0] = True
+    value[0, 0, :4] = torch.tensor([-0.0, torch.inf, -torch.inf, torch.finfo(dtype).min]).to(dtype)
+    value[~mask] = torch.where(torch.rand(int((~mask).sum()), generator=generator) < 0.5, torch.nan, torch.inf).to(
+        dtype
+    )
+    for v, m in ((value, mask), (value.transpose(0, 2), mask.transpose(0, 2).contiguous()), (value[::2], mask[::2])):
+        legal = m.clone()
+        legal[..., 0] = True
+        v = torch.where(legal & v.isnan(), 0, v)
+        one_by_one = torch.where(legal, v, -torch.inf)
+        assert torch.equal(legal_max(v, legal), one_by_one.amax(-1))
+        assert torch.equal(legal_argmax(v, legal), one_by_one.argmax(-1))
+
+
+def test_the_gradient_of_the_best_of_many_values_is_one_where_it_is() -> None:
+    value = torch.randn(2000, 9, requires_grad=True)
+    mask = torch.rand(2000, 9) < 0.5
+    mask[:, 0] = True
+    legal_max(value, mask).sum().backward()
+    assert torch.equal(value.grad.argmax(-1), legal_argmax(value, mask))
+    assert (value.grad.sum(-1) == 1).all()
