@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from qmix_lightning.agents.gru import GRUAgent
-from qmix_lightning.cli import main
+from qmix_lightning.cli.main import main
 from qmix_lightning.datamodule import ReplayDataModule
 from qmix_lightning.mixers.qmix import QMixer
 from qmix_lightning.module import QLearner

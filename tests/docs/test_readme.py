@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from qmix_lightning.cli import QMixCLI
+from qmix_lightning.cli.training import QMixCLI
 from tests.training import LIGHTNINGS_OWN_WARNING, ROOT
 
 TEXT = (ROOT / "README.md").read_text()

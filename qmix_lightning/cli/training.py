@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import logging
-import re
 import shlex
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from rich.console import Console
-from rich.markup import escape
 
-from qmix_lightning.agents import AbstractAgent
 from qmix_lightning.callbacks import BattleProgress, ReplayPriorities, TrainingMonitor
+from qmix_lightning.cli.words import in_a_line, refuse, relative, say
 from qmix_lightning.datamodule import ReplayDataModule
 from qmix_lightning.launching import alone, launched_processes
 from qmix_lightning.logger import EnvStepLogger
-from qmix_lightning.mixers import Mixer
 from qmix_lightning.module import OUTCOMES, QLearner
-
-_FAMILIES: dict[str, type[Any]] = {"model.agent": AbstractAgent, "model.mixer": Mixer}
 
 
 class QMixCLI(LightningCLI):
@@ -86,7 +77,7 @@ class QMixCLI(LightningCLI):
             super().parse_arguments(parser, args)
         except ArgumentError as error:
             actions = [action for sub in self._subcommand_parsers.values() for action in sub._actions]
-            refuse(_in_a_line(error.message, [option for action in actions for option in action.option_strings]))
+            refuse(in_a_line(error.message, [option for action in actions for option in action.option_strings]))
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would let the checkpoint's hyper-parameters overrule the command line.
@@ -198,8 +189,8 @@ class QMixCLI(LightningCLI):
         folder = self.trainer.log_dir or "logs"  # Asks all processes, so all of them must ask.
         if self.trainer.is_global_zero:
             tensorboard = Path(sys.executable).parent / "tensorboard"
-            _say("checkpoint:", f" {_relative(path)}")
-            _say("curves:", f"     {shlex.quote(_relative(tensorboard))} --logdir {shlex.quote(_relative(folder))}")
+            say("checkpoint:", f" {relative(path)}")
+            say("curves:", f"     {shlex.quote(relative(tensorboard))} --logdir {shlex.quote(relative(folder))}")
 
     def after_validate(self) -> None:
         """Say what was found."""
@@ -218,7 +209,7 @@ class QMixCLI(LightningCLI):
             parts.append(f"{name.replace('_', ' ')} {mean:{form}} (95% interval {low:{form}} to {high:{form}})")
         untrained = self.subcommand != "fit" and self._get(self.config, "ckpt_path") is None
         who = " by an untrained team, for want of --ckpt_path" if untrained else ""
-        _say(f"{episodes} greedy battles on {self.datamodule.env}{who}:", ", ".join(parts))
+        say(f"{episodes} greedy battles on {self.datamodule.env}{who}:", ", ".join(parts))
 
     def validate(self, **kwargs: Any) -> None:
         """Validate without Lightning's table; the report says more."""
@@ -229,57 +220,8 @@ class QMixCLI(LightningCLI):
         self.trainer.test(**kwargs, verbose=False)
 
 
-def _say(title: str, text: str) -> None:
-    Console(soft_wrap=True).print(f"[bold]{escape(title)}[/] {escape(text)}", highlight=False)
-
-
-def refuse(message: str) -> NoReturn:
-    """Say what is wrong with the input, and exit with status 2."""
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]qmix:[/] {escape(message)}", highlight=False)
-    raise SystemExit(2)
-
-
-def _in_a_line(message: str, options: list[str]) -> str:
-    """Shorten a parser's complaint to what was expected and what came, and add the name that was probably meant."""
-    message = re.sub(r"Type \S+\[.*?\] expects a function or a callable class: ", "", " ".join(message.split()))
-    for key, family in _FAMILIES.items():
-        members = {cls.__name__: cls for cls in _members(family) if not cls.__name__.startswith("_")}
-        if found := re.search(rf'Parser key "{key}":.*?(?:but|string:) ([\w.]+)', message):
-            return f"Unknown {key} {found[1]!r}. {_near(found[1], members)}Known are {', '.join(sorted(members))}."
-        if found := re.search(rf"\"{key}\": Option '(\w+)' is not accepted.*class_path='[\w.]*?(\w+)'", message):
-            known = [name for name in inspect.signature(members[found[2]]).parameters if name != "spec"]
-            return f"Unknown argument {found[1]!r} of {found[2]}. {_near(found[1], known)}Known are {', '.join(known)}."
-    if found := re.search(r"does not accept option '([\w.]+)'", message):
-        near = _near(found[1], [option.lstrip("-") for option in options])
-        return f"Unknown key {found[1]!r} in the configuration. {near or 'qmix fit --help lists them.'}"
-    if found := re.search(r"unrecognized arguments: (--[\w.]+)", message):
-        return f"Unknown argument {found[1]}. {_near(found[1], options) or 'qmix fit --help lists them.'}"
-    if found := re.search(r"File does not exist: '(.*?)'", message):
-        recipes = ", ".join(sorted(map(str, Path("recipes").glob("**/*.yaml")))) or "none"
-        return f"There is no file {_relative(found[1])}. Recipes found here: {recipes}."
-    # What is left says what was expected and what came, at the end of the path of keys that lead there.
-    keys = ".".join(re.findall(r'Parser key "([\w.]+)": ', message))
-    message = re.sub(r'Parser key "[\w.]+": | Got value: Namespace\(.*', "", message).replace("typing.", "")
-    message = re.sub(r"<class '(\w+)'>", r"\1", message)
-    return f"{keys}: {message}" if keys else message
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"Did you mean {near[0]}? " if near and near[0] != word else ""
-
-
-def _members(family: type[Any]) -> list[type[Any]]:
-    return [cls for sub in family.__subclasses__() for cls in (sub, *_members(sub))]
-
-
-def _relative(path: str | Path) -> str:
-    path = Path(path).absolute()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def main(args: list[str] | None = None) -> None:
-    """Run the command line; the console script ``qmix``."""
+def train(args: list[str] | None = None) -> None:
+    """Train or evaluate: ``qmix fit|validate|test``."""
     # Lightning speaks of seeds, devices and stops at length; what matters is printed by BattleProgress and the report.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
