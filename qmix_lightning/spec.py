@@ -28,6 +28,9 @@ GLOBAL_VALUE: Final = "chosen_action_value"
 """The value of the joint action, ``[B, T, 1]`` float32."""
 STATE: Final = "state"
 """What the mixer sees of the world, ``[B, T, S]`` float32."""
+UNITS: Final = "units"
+"""The snapshot of a battle: what shows of its units, agents first, ``[B, T, U, F]`` float32; observations, masks and
+state follow from it and the actions."""
 MASK: Final = "mask"
 """True where a step was really played, False on padding and on the step that only bootstraps, ``[B, T, 1]`` bool."""
 IS_INIT: Final = "is_init"
@@ -128,4 +131,18 @@ class Policy(Protocol):
         Returns:
             The actions ``[B, N]`` int64 and the new memory ``[B, N, H]``.
         """
+        ...
+
+
+@runtime_checkable
+class Freezable(Protocol):
+    """A policy that changes by training, and of which a still picture can be had.
+
+    Example:
+        >>> isinstance(3, Freezable)
+        False
+    """
+
+    def snapshot(self) -> Policy:
+        """The policy as it is now, in memory of its own, which the next call overwrites."""
         ...

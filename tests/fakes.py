@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -71,6 +72,15 @@ class CountingEnv(AbstractEnvironment):
         memory["info", "battle_won"][:, 0] = done & (self._episode % 2 == 1)
         memory["info", "dead_allies"][:, 0] = self._step.float()
         return self._look()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seed": self._seed, "episode": self._episode.clone(), "step": self._step.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if len(state["step"]) != self.num_envs:
+            raise ValueError(f"Expected {self.num_envs} battles, got {len(state['step'])}.")
+        self._seed, self._episode, self._step = state["seed"], state["episode"].clone(), state["step"].clone()
+        self._look()
 
     def _look(self) -> TensorDict:
         # Overwrites what was handed out before, as the contract allows.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from tensordict import TensorDict
 from torch import Tensor
@@ -21,6 +22,9 @@ class AbstractEnvironment(ABC):
         spec: The task's sizes.
         num_envs: Number B of episodes played side by side.
         info_keys: Names of the entries that a step reports under ``"info"``, each ``[B, 1]`` float32 or bool.
+        snapshot_keys: Names of further entries ``[B, ...]`` of what :meth:`reset` and :meth:`step` return, from which,
+            with the actions of an episode, :meth:`observe` makes observations, masks and state again; none if it
+            cannot.
 
     Example:
         >>> from qmix_lightning.envs.registry import make
@@ -35,6 +39,7 @@ class AbstractEnvironment(ABC):
     spec: TaskSpec
     num_envs: int
     info_keys: tuple[str, ...] = ()
+    snapshot_keys: tuple[str, ...] = ()
 
     @abstractmethod
     def reset(self, which: Tensor | None = None) -> TensorDict:
@@ -45,7 +50,8 @@ class AbstractEnvironment(ABC):
 
         Returns:
             ``("agents", "observation")`` ``[B, N, O]`` float32, ``("agents", "action_mask")`` ``[B, N, A]`` bool with
-            at least one legal action each, and ``"state"`` ``[B, S]`` float32, of all B episodes.
+            at least one legal action each, and ``"state"`` ``[B, S]`` float32, of all B episodes; and an entry for each
+            of :attr:`snapshot_keys`.
         """
 
     @abstractmethod
@@ -68,6 +74,48 @@ class AbstractEnvironment(ABC):
     @abstractmethod
     def seed(self, seed: int) -> None:
         """Make the episodes that start from now on depend on this seed alone; takes effect at the next full reset."""
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Everything that the episodes under way and those after them depend on.
+
+        Returns:
+            Numbers, strings, tensors, and lists and dictionaries of these, none of which the environment overwrites
+            later; None (the default) if this world cannot be rewound, as a running StarCraft cannot.
+        """
+        return None
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a :meth:`state_dict` of an environment that was made with the same arguments.
+
+        From here on every call returns, bit for bit, what it would have returned there. The episodes under way are seen
+        by a :meth:`reset` that starts none of them anew.
+
+        Raises:
+            NotImplementedError: If this world cannot be rewound.
+            ValueError: If the state is of another number of episodes or another task.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot be rewound: its state_dict() is None. Start new episodes with reset()."
+        )
+
+    def observe(self, episodes: TensorDict) -> TensorDict:
+        """Add to recorded episodes what was seen in them, from their snapshot and their actions.
+
+        Args:
+            episodes: ``[b, L + 1]`` in the layout of ``spec.py``, with the entries of :attr:`snapshot_keys` in
+                place of observations, action masks and state.
+
+        Returns:
+            The same episodes with these three as well, bit for bit as they were returned when the episodes were played;
+            after the step to bootstrap from, zeros with action 0 legal.
+
+        Raises:
+            NotImplementedError: If the views hold no snapshot.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no snapshot to observe again: its snapshot_keys are empty. Record its"
+            " observations, action masks and state."
+        )
 
     def close(self) -> None:  # noqa: B027 (most worlds hold nothing that must be given back)
         """Give back processes, files and memory."""

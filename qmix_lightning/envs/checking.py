@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from tensordict import TensorDict
 from torch import Generator, Tensor
 
 from qmix_lightning.envs.base import AbstractEnvironment
-from qmix_lightning.spec import ACTION_MASK, OBSERVATION, STATE, TaskSpec
+from qmix_lightning.spec import ACTION, ACTION_MASK, MASK, OBSERVATION, STATE, TaskSpec
+
+SIGHT = (OBSERVATION, ACTION_MASK, STATE)
 
 Layout = dict[str | tuple[str, ...], tuple[tuple[int, ...], tuple[torch.dtype, ...]]]
 
@@ -15,9 +22,11 @@ Layout = dict[str | tuple[str, ...], tuple[tuple[int, ...], tuple[torch.dtype, .
 def check_env(env: AbstractEnvironment, *, steps: int = 200, seed: int = 0, deterministic: bool = True) -> None:
     """Play random legal actions and test every clause of the environments' contract.
 
+    An environment that can be rewound must, and one whose views hold a snapshot must observe its episodes again.
+
     Args:
         env: The environment, which is seeded, restarted and left in the middle of an episode, not closed.
-        steps: Number of steps played; more than ``spec.episode_limit`` tests the limit too.
+        steps: Number of steps played, once or a few times; more than ``spec.episode_limit`` tests the limit too.
         seed: Of the environment and of the actions.
         deterministic: Whether the same seed must play the same episodes.
 
@@ -31,12 +40,11 @@ def check_env(env: AbstractEnvironment, *, steps: int = 200, seed: int = 0, dete
     _check_declarations(env)
     played = _play(env, steps, seed)
     if deterministic:
-        for number, (first, second) in enumerate(zip(played, _play(env, steps, seed), strict=True)):
-            for key in first.keys(True, True):
-                same = torch.equal(first[key], second[key])
-                _expect(
-                    same, "same seed, same episodes", f"equal {key!r} in call {number} of two runs", "different ones"
-                )
+        _check_same(played, _play(env, steps, seed), "same seed, same episodes")
+    nobody = torch.zeros(env.num_envs, dtype=torch.bool, device=played[-1][STATE].device)
+    _check_rewinding(env, nobody, min(steps, 2 * env.spec.episode_limit), seed)
+    if env.snapshot_keys:
+        _check_snapshot(env, nobody, seed)
     _check_refusals(env)
 
 
@@ -46,20 +54,25 @@ def _expect(kept: bool, clause: str, expected: object, came: object) -> None:
 
 
 def _check_declarations(env: AbstractEnvironment) -> None:
-    spec, num_envs, keys = (getattr(env, name, None) for name in ("spec", "num_envs", "info_keys"))
+    spec, num_envs = (getattr(env, name, None) for name in ("spec", "num_envs"))
     _expect(isinstance(spec, TaskSpec), "spec", "a TaskSpec", repr(spec))
     _expect(isinstance(num_envs, int) and num_envs >= 1, "num_envs", "an integer of at least 1", repr(num_envs))
-    strings = isinstance(keys, tuple) and all(isinstance(key, str) for key in keys)
-    _expect(strings, "info_keys", "a tuple of names", repr(keys))
+    for name in ("info_keys", "snapshot_keys"):
+        keys = getattr(env, name, None)
+        strings = isinstance(keys, tuple) and all(isinstance(key, str) for key in keys)
+        _expect(strings, name, "a tuple of names", repr(keys))
 
 
 def _play(env: AbstractEnvironment, steps: int, seed: int) -> list[TensorDict]:
     """Play, check each call, and return copies of all that came back."""
-    generator = Generator().manual_seed(seed)
     env.seed(seed)
     view = env.reset()
     _check_view(env, view, "reset()")
-    played = [view.clone()]
+    return _play_on(env, view.clone(), steps, Generator().manual_seed(seed))
+
+
+def _play_on(env: AbstractEnvironment, view: TensorDict, steps: int, generator: Generator) -> list[TensorDict]:
+    played = [view]
     length = torch.zeros(env.num_envs, dtype=torch.int64)
     for _ in range(steps):
         outcome = env.step(_random_legal(played[-1][ACTION_MASK], generator))
@@ -83,7 +96,7 @@ def _play(env: AbstractEnvironment, steps: int, seed: int) -> list[TensorDict]:
 def _reset_some(env: AbstractEnvironment, before: TensorDict, which: Tensor) -> TensorDict:
     after = env.reset(which.to(before[STATE].device)).clone()
     _check_view(env, after, "reset(which)")
-    for key in (OBSERVATION, ACTION_MASK, STATE):
+    for key in SIGHT:
         changed = (before[key] != after[key]).flatten(1).any(1).cpu() & ~which
         _expect(
             not changed.any(),
@@ -103,6 +116,9 @@ def _check_view(env: AbstractEnvironment, view: TensorDict, call: str) -> None:
         STATE: ((spec.state_size,), (torch.float32,)),
     }
     _check_entries(view, layout, batch, call)
+    for key in env.snapshot_keys:
+        entry = view.get(key, None)
+        _expect(isinstance(entry, Tensor), f"{key!r} of {call}", "a tensor", "none")
     stuck = ~view[ACTION_MASK].any(-1)
     _expect(not stuck.any(), f"legal actions of {call}", "at least one for each agent", f"none for {_where(stuck)}")
 
@@ -133,6 +149,69 @@ def _check_entries(entries: TensorDict, layout: Layout, batch: int, call: str) -
         _expect(entry.dtype in dtypes, clause, " or ".join(map(str, dtypes)), entry.dtype)
         _expect(bool(entry.isfinite().all()), clause, "finite numbers", "infinity or no number")
         _expect(not entry.requires_grad, clause, "no gradient", "a tensor that requires one")
+
+
+def _check_same(first: Sequence[TensorDict], second: Sequence[TensorDict], clause: str) -> None:
+    for number, (one, two) in enumerate(zip(first, second, strict=True)):
+        for key in one.keys(True, True):
+            same = torch.equal(one[key], two[key])
+            _expect(same, clause, f"equal {key!r} in call {number} of two runs", "different ones")
+
+
+def _check_rewinding(env: AbstractEnvironment, nobody: Tensor, steps: int, seed: int) -> None:
+    """Save in mid-episode, play on, start something else, load, and play on once more."""
+    state = env.state_dict()
+    if state is None:
+        return
+    played = _play_on(env, env.reset(nobody).clone(), steps, Generator().manual_seed(seed))
+    env.seed(seed + 1)
+    env.reset()
+    env.load_state_dict(_through_a_file(state))
+    again = _play_on(env, env.reset(nobody).clone(), steps, Generator().manual_seed(seed))
+    _check_same(played, again, "load_state_dict rewinds")
+
+
+def _through_a_file(state: dict[str, Any]) -> Any:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    try:
+        return torch.load(file, weights_only=True)
+    except pickle.UnpicklingError as error:
+        _expect(False, "state_dict", "numbers, strings, tensors, lists and dictionaries", str(error))
+
+
+def _check_snapshot(env: AbstractEnvironment, nobody: Tensor, seed: int) -> None:
+    """Record an episode of every battle, and see whether its snapshot tells what was seen."""
+    seen = _record(env, Generator().manual_seed(seed))
+    before = env.reset(nobody).clone()
+    again = env.observe(seen.exclude(*SIGHT))
+    _check_same([before], [env.reset(nobody)], "observe leaves the episodes under way as they are")
+    for key in SIGHT:
+        wrong = (seen[key] != again[key]).flatten(2).any(-1)
+        episode, step = wrong.nonzero()[0].tolist() if wrong.any() else (0, 0)
+        came = f"another in step {step} of episode {episode}"
+        _expect(not wrong.any(), "observe sees what was seen", f"{key!r} as recorded", came)
+
+
+def _record(env: AbstractEnvironment, generator: Generator) -> TensorDict:
+    """The first episode of every battle, ``[B, limit + 2]``: the last step of each is padding."""
+    shown = env.reset().clone()
+    mask = shown[ACTION_MASK]
+    seen = going = torch.ones(env.num_envs, dtype=torch.bool, device=mask.device)
+    steps = []
+    for _ in range(env.spec.episode_limit + 2):
+        action = _random_legal(mask, generator)
+        step = shown.select(*SIGHT, *env.snapshot_keys).set(ACTION, action.clone()).set(MASK, going[:, None].clone())
+        step[~seen] = 0
+        step[ACTION][~going] = 0
+        step[ACTION_MASK][~seen, :, 0] = True
+        steps.append(step)
+        shown = env.step(action).clone()
+        done = shown["done"].flatten()
+        mask = env.reset(done)[ACTION_MASK].clone()
+        seen, going = going, going & ~done
+    return torch.stack(steps, 1)
 
 
 def _check_refusals(env: AbstractEnvironment) -> None:

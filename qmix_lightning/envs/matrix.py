@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -68,6 +69,14 @@ class MatrixGame(AbstractEnvironment):
     def seed(self, seed: int) -> None:
         """Do nothing: nothing is random."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing but which games these are: each is over with its step."""
+        return {"task": self.spec.name, "num_envs": self.num_envs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Refuse the state of other games."""
+        _refuse_other_games(state, self)
+
 
 class TwoStepGame(AbstractEnvironment):
     """The first agent chooses one of two matrices, then both play it: ``7`` whatever they do, or ``[[0, 1], [1, 8]]``.
@@ -112,6 +121,15 @@ class TwoStepGame(AbstractEnvironment):
     def seed(self, seed: int) -> None:
         """Do nothing: nothing is random."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where each game stands."""
+        return {"task": self.spec.name, "num_envs": self.num_envs, "state": self._state.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where each game stood."""
+        _refuse_other_games(state, self)
+        self._state = state["state"].clone()
+
     def _seen(self) -> TensorDict:
         return _view(torch.eye(3)[self._state], 2, self.spec.n_actions)
 
@@ -130,4 +148,12 @@ def _refuse_illegal(action: Tensor, n_actions: int) -> None:
         raise ValueError(
             f"Episode {episode}, agent {agent}: action {int(action[episode, agent])} is illegal, "
             f"expected one of 0 to {n_actions - 1}."
+        )
+
+
+def _refuse_other_games(state: dict[str, Any], env: AbstractEnvironment) -> None:
+    if (came := (state["num_envs"], state["task"])) != (expected := (env.num_envs, env.spec.name)):
+        raise ValueError(
+            f"Expected the state of {expected[0]} games of {expected[1]}, got that of {came[0]} of {came[1]}. Make the"
+            " environment as the one that was saved, or start new games with reset()."
         )

@@ -22,13 +22,15 @@ def names() -> list[str]:
     return sorted(["matrix/nonmonotonic", "matrix/two_step", *(f"battle/{name}" for name in map_names())])
 
 
-def make(name: str, *, num_envs: int = 1, seed: int = 0, **options: Any) -> AbstractEnvironment:
+def make(name: str, *, num_envs: int = 1, seed: int = 0, first: int = 0, **options: Any) -> AbstractEnvironment:
     """Make an environment by its name.
 
     Args:
         name: Family and task, e.g. ``"battle/3m"``; :func:`names` lists them.
         num_envs: Number B of episodes side by side, at least 1.
         seed: Of everything random in it.
+        first: Number of the first of these episodes among those of the seed, so that several batches share a seed;
+            without meaning where nothing is random.
         options: Further arguments of the environment's class.
 
     Returns:
@@ -57,6 +59,8 @@ def make(name: str, *, num_envs: int = 1, seed: int = 0, **options: Any) -> Abst
             near = get_close_matches(option, accepted, n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
             raise ValueError(f"{name!r} has no option {option!r}. {hint}It has {', '.join(accepted)}.")
+    if "first" in accepted:
+        options["first"] = first
     return environment(*arguments, num_envs=num_envs, seed=seed, **options)
 
 

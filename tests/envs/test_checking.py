@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from qmix_lightning.envs.checking import check_env
-from qmix_lightning.spec import ACTION_MASK, OBSERVATION, STATE
+from qmix_lightning.envs.matrix import TwoStepGame
+from qmix_lightning.spec import ACTION_MASK, MASK, OBSERVATION, STATE
 from tests.fakes import CountingEnv, TamperedEnv
 
 
@@ -37,10 +38,74 @@ def counted():
     return CountingEnv(num_envs=4, limit=5)
 
 
+class Remembering(CountingEnv):
+    """Counts, and can tell from battle, episode and step alone what was seen."""
+
+    snapshot_keys = ("counts",)
+
+    def _look(self):
+        view = super()._look()
+        return view.set("counts", view[STATE].clone())
+
+    def reset(self, which=None):
+        super().reset(which)
+        return self._memory.select("agents", "state", "counts")
+
+    def observe(self, episodes):
+        padded = torch.zeros_like(episodes[MASK])
+        padded[:, 1:] = ~episodes[MASK][:, :-1]
+        state = episodes["counts"].masked_fill(padded, 0.0)
+        n_agents, n_actions = self.spec.n_agents, self.spec.n_actions
+        agent = torch.arange(n_agents).expand(*state.shape[:2], n_agents)
+        seen = [state[..., 1:2].expand_as(agent), state[..., 2:].expand_as(agent), agent.where(~padded, 0).float()]
+        illegal = 1 + (state[..., 2:].long() + agent) % (n_actions - 1)
+        legal = torch.ones(*agent.shape, n_actions, dtype=torch.bool).scatter_(-1, illegal[..., None], False)
+        legal[padded[..., 0]] = torch.arange(n_actions) == 0
+        return episodes.copy().update({OBSERVATION: torch.stack(seen, -1), ACTION_MASK: legal, STATE: state})
+
+
 def test_a_faithful_environment_passes():
     check_env(counted())
     check_env(TamperedEnv(counted()))
+    check_env(Remembering(num_envs=4, limit=5))
+    check_env(TwoStepGame(num_envs=2))
     check_env(CountingEnv(num_envs=1, n_agents=1, n_actions=2, limit=1))
+
+
+class Forgetful(CountingEnv):
+    def load_state_dict(self, state):
+        super().load_state_dict({**state, "step": torch.zeros(self.num_envs, dtype=torch.int64)})
+
+
+class Lending(CountingEnv):
+    def state_dict(self):
+        return {"seed": self._seed, "episode": self._episode, "step": self._step}
+
+
+class Pickling(CountingEnv):
+    def state_dict(self):
+        return {**super().state_dict(), "task": self.spec}
+
+
+class Blind(Remembering):
+    def observe(self, episodes):
+        seen = super().observe(episodes)
+        seen[STATE][3, 2] += 1
+        return seen
+
+
+class PaddingIllegal(Remembering):
+    def observe(self, episodes):
+        seen = super().observe(episodes)
+        seen[ACTION_MASK][:, -1, :, 0] = False
+        return seen
+
+
+class Meddling(Remembering):
+    def observe(self, episodes):
+        self._step += 1
+        self._look()
+        return super().observe(episodes)
 
 
 SECOND_ONLY = torch.tensor([False, True, False, False])
@@ -99,6 +164,38 @@ BROKEN = {
     "seed": (
         lambda: TamperedEnv(counted(), seed=drifting_seed()),
         "(same seed, same episodes): expected equal",
+    ),
+    "what it forgets": (
+        lambda: Forgetful(num_envs=4, limit=5),
+        "(load_state_dict rewinds): expected equal ('agents', 'observation') in call 0 of two runs, got different ones",
+    ),
+    "state overwritten": (
+        lambda: Lending(num_envs=4, limit=5),
+        "(load_state_dict rewinds): expected equal ('agents', 'observation') in call 0 of two runs, got different ones",
+    ),
+    "state of objects": (
+        lambda: Pickling(num_envs=4, limit=5),
+        "(state_dict): expected numbers, strings, tensors, lists and dictionaries, got Weights only load failed",
+    ),
+    "snapshot_keys": (
+        lambda: broken_for(counted(), snapshot_keys="units"),
+        "(snapshot_keys): expected a tuple of names, got 'units'",
+    ),
+    "missing snapshot": (
+        lambda: broken_for(counted(), snapshot_keys=("units",)),
+        "('units' of reset()): expected a tensor, got none",
+    ),
+    "another state": (
+        lambda: Blind(num_envs=4, limit=5),
+        "(observe sees what was seen): expected 'state' as recorded, got another in step 2 of episode 3",
+    ),
+    "padding": (
+        lambda: PaddingIllegal(num_envs=4, limit=5),
+        "(observe sees what was seen): expected ('agents', 'action_mask') as recorded, got another in step 6 of",
+    ),
+    "observe plays on": (
+        lambda: Meddling(num_envs=4, limit=5),
+        "(observe leaves the episodes under way as they are): expected equal ('agents', 'observation') in call 0",
     ),
     "illegal action": (
         lambda: TamperedEnv(counted(), act=lambda action: action.new_zeros(action.shape)),

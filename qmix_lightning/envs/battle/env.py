@@ -15,12 +15,14 @@ from torch import Tensor
 
 from qmix_lightning.envs.base import AbstractEnvironment
 from qmix_lightning.envs.battle.engine import advance, first_illegal, restart
-from qmix_lightning.envs.battle.observation import empty_views, n_actions, observation_size, state_size
+from qmix_lightning.envs.battle.hindsight import look_back
+from qmix_lightning.envs.battle.observation import empty_views, n_actions, observation_size, show, state_size
+from qmix_lightning.envs.battle.saving import as_tensor, layout, refuse_other_battles
 from qmix_lightning.envs.battle.scenario import Pathing, load_scenario
 from qmix_lightning.envs.battle.spawning import EnemyOrder, lineup_of
-from qmix_lightning.envs.battle.state import CLOCK, UNIT, start_keys, types_of
+from qmix_lightning.envs.battle.state import CLOCK, UNIT, seen, start_keys, types_of
 from qmix_lightning.envs.battle.terrain import ground_of
-from qmix_lightning.spec import TaskSpec
+from qmix_lightning.spec import UNITS, TaskSpec
 
 
 class BattleEnvironment(AbstractEnvironment):
@@ -55,6 +57,7 @@ class BattleEnvironment(AbstractEnvironment):
     """
 
     info_keys = ("battle_won", "dead_allies", "dead_enemies")
+    snapshot_keys = (UNITS,)
 
     def __init__(
         self,
@@ -92,9 +95,7 @@ class BattleEnvironment(AbstractEnvironment):
         self._battles = np.zeros((num_envs, scenario.n_agents + scenario.n_enemies), dtype=UNIT)
         self._clocks = np.zeros(num_envs, dtype=CLOCK)
         self._views = empty_views(scenario, num_envs)
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        bounds = np.linspace(0, num_envs, min(threads, num_envs) + 1).astype(int).tolist()
-        self._ranges = list(pairwise(bounds))
+        self._pool, self._threads = ThreadPoolExecutor(threads) if threads > 1 else None, threads
         self._all = np.ones(num_envs, dtype=np.bool_)
         self._scene = TensorDict(
             {
@@ -103,12 +104,21 @@ class BattleEnvironment(AbstractEnvironment):
                     "action_mask": torch.from_numpy(self._views.action_mask),
                 },
                 "state": torch.from_numpy(self._views.state),
+                UNITS: torch.from_numpy(seen(self._battles)),
             },
             batch_size=[num_envs],
         )
         result = {name: torch.from_numpy(getattr(self._views, name)) for name in ("reward", "done", "terminated")}
         info = {name: torch.from_numpy(getattr(self._views, name)) for name in self.info_keys}
         self._outcome = self._scene.copy().update({**result, "info": info})
+        self._made_as: dict[str, str | int | float] = {
+            "task": self.spec.name, "num_envs": num_envs, "spawn_jitter": spawn_jitter, "enemy_order": enemy_order,
+            "pathing": pathing, "unit_layout": layout(UNIT), "clock_layout": layout(CLOCK),
+        }  # fmt: skip
+        # Observation and state, which are nine tenths of it all, follow from the rest.
+        views = {name: view for name, view in self._views._asdict().items() if name not in ("observation", "state")}
+        memory = {"battles": self._battles, "clocks": self._clocks, **views}
+        self._memory = {name: as_tensor(array) for name, array in memory.items()}
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
@@ -123,7 +133,8 @@ class BattleEnvironment(AbstractEnvironment):
         self._spread(
             lambda first, end: restart(
                 self._battles, self._types, self._clocks, self._ground, self._lineup, self._views, chosen, first, end
-            )
+            ),
+            self.num_envs,
         )
         return self._scene
 
@@ -138,20 +149,51 @@ class BattleEnvironment(AbstractEnvironment):
         self._spread(
             lambda first, end: advance(
                 self._battles, self._types, self._clocks, self._ground, self._views, actions, limit, first, end
-            )
+            ),
+            self.num_envs,
         )
         return self._outcome
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copy the battles under way, their clocks and random numbers, and what the last step brought.
+
+        About 64 bytes a unit, and ``[B, ...]`` all of it.
+        """
+        return {**self._made_as, **{name: tensor.clone() for name, tensor in self._memory.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a :meth:`state_dict`, whatever the seed and ``first`` here; see :class:`AbstractEnvironment`."""
+        refuse_other_battles(state, self._made_as, self._memory)
+        self._memory["battles"].copy_(state["battles"])
+        self._memory["last_action"].copy_(state["last_action"])
+        self._spread(
+            lambda first, end: show(self._battles, self._types, self._ground, self._views, first, end), self.num_envs
+        )
+        # After the look at the field, which lets the units of a battle that never began do nothing.
+        for name, tensor in self._memory.items():
+            tensor.copy_(state[name])
+
+    def observe(self, episodes: TensorDict) -> TensorDict:
+        """Add what was seen in recorded battles of this map; see :class:`AbstractEnvironment`.
+
+        Battles under way are not touched, and other threads may run meanwhile.
+        """
+        n_units = self._battles.shape[1]
+        return look_back(episodes, self.spec, n_units, self._types, self._ground, self._spread)
 
     def close(self) -> None:
         """End the threads."""
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _spread(self, work: Callable[[int, int], Any]) -> None:
+    def _spread(self, work: Callable[[int, int], Any], number: int) -> None:
+        """Let the threads share the work on this number of battles."""
         if self._pool is None:
-            work(0, self.num_envs)
+            work(0, number)
         else:
-            for done in [self._pool.submit(work, *bounds) for bounds in self._ranges]:
+            parts = min(self._threads, number)
+            bounds = [number * part // parts for part in range(parts + 1)] if parts else []
+            for done in [self._pool.submit(work, *ends) for ends in pairwise(bounds)]:
                 done.result()
 
     def _refuse_illegal(self, actions: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qmix_lightning.envs.battle.compiling import inlined, subroutine
+from qmix_lightning.envs.battle.compiling import SOURCES, inlined, kernel, subroutine
 from qmix_lightning.envs.battle.orders import EAST, FIRST_ATTACK, NO_OP, NORTH, SHOOT_RANGE, SOUTH, STOP, WEST, can_move
 from qmix_lightning.envs.battle.scenario import Scenario
 from qmix_lightning.envs.battle.state import distance
@@ -77,12 +77,28 @@ def empty_views(scenario: Scenario, num_envs: int) -> Views:
     )
 
 
-@subroutine
+@kernel
+def show(battles: Any, types: Any, ground: Any, views: Any, first: int, end: int, _: int = SOURCES) -> None:
+    """Write what is seen of the battles from ``first`` up to ``end`` as they stand."""
+    for b in range(first, end):
+        observe(battles[b], types, ground, views, b)
+
+
+@inlined
 def observe(units: Any, types: Any, ground: Any, views: Any, b: int) -> None:
     """Write every view of battle ``b``, whose units are given, that does not depend on the step just played."""
-    for agent in range(views.observation.shape[1]):
-        _observe_agent(units, types, ground, views.observation[b, agent], views.action_mask[b, agent], agent)
-    _observe_all(units, types, ground, views.state[b], views.last_action[b], views.action_mask.shape[2])
+    look(units, types, ground, views.observation[b], views.action_mask[b], views.state[b], views.last_action[b])
+
+
+@subroutine
+def look(units: Any, types: Any, ground: Any, observation: Any, action_mask: Any, state: Any, last_action: Any) -> None:
+    """Write one battle's ``observation`` ``[N, O]``, ``action_mask`` ``[N, A]`` and ``state`` ``[S]``.
+
+    Of the units only their kinds and what is :data:`~qmix_lightning.envs.battle.state.SEEN` of them are read.
+    """
+    for agent in range(observation.shape[0]):
+        _observe_agent(units, types, ground, observation[agent], action_mask[agent], agent)
+    _observe_all(units, types, ground, state, last_action, action_mask.shape[1])
 
 
 @inlined

@@ -33,8 +33,8 @@ UNIT: Final = np.dtype(
         ("x", np.float32),  # cells to the east
         ("y", np.float32),  # cells to the north
         ("health", np.float32),  # 0 when dead
-        ("health_before", np.float32),  # at the start of the environment step
         ("cooldown", np.float32),  # loops until the weapon is ready
+        ("health_before", np.float32),  # at the start of the environment step
         ("wind_up", np.float32),  # loops until the attack under way does its damage, 0 when none is
         ("goal_x", np.float32),  # where the order leads
         ("goal_y", np.float32),
@@ -51,6 +51,13 @@ UNIT: Final = np.dtype(
     align=True,
 )
 """One unit; a battle is an array of them, the agents first."""
+
+SEEN: Final = ("x", "y", "health", "cooldown")
+"""The fields of a unit that show in observations, masks and state: with the last actions, these follow from them alone.
+
+They are float32 and a :data:`UNIT` begins with them, so that a battle's memory holds its snapshot. What more shall show
+goes here and there; a map of several types needs the type too.
+"""
 
 CLOCK: Final = np.dtype(
     [
@@ -99,6 +106,24 @@ def types_of(scenario: Scenario) -> NDArray[Any]:
         for unit in scenario.unit_types
     ]  # fmt: skip
     return np.array(rows, dtype=TYPE)
+
+
+def seen(battles: NDArray[Any]) -> NDArray[np.float32]:
+    """What shows of units: their :data:`SEEN` fields, in the same memory.
+
+    Args:
+        battles: ``[..., U]`` :data:`UNIT`, contiguous.
+
+    Returns:
+        ``[..., U, F]``: whoever writes there moves the units.
+
+    Example:
+        >>> battle = np.zeros(2, UNIT)
+        >>> battle["health"] = 45, 39
+        >>> seen(battle).tolist()
+        [[0.0, 0.0, 45.0, 0.0], [0.0, 0.0, 39.0, 0.0]]
+    """
+    return battles.view(np.float32).reshape(*battles.shape, -1)[..., : len(SEEN)]
 
 
 @inlined

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qmix_lightning.envs.battle import compiling, engine
+from qmix_lightning.envs.battle import compiling, engine, hindsight, observation
 from qmix_lightning.envs.battle.compiling import SOURCES, inlined, kernel, subroutine
 
 
@@ -30,7 +30,10 @@ def test_a_compiled_function_is_the_same_function(wrap):
     assert wrap(ramp)(5) == ramp(5) == sum((0.5 * k) ** 4 for k in range(5))
 
 
-@pytest.mark.parametrize("function", [engine.restart, engine.advance, engine.first_illegal])
+@pytest.mark.parametrize(
+    "function",
+    [engine.restart, engine.advance, engine.first_illegal, observation.show, hindsight.see_again],
+)
 def test_the_code_of_every_kernel_is_kept_for_these_very_sources(function):
     assert inspect.signature(function.py_func).parameters["_"].default == SOURCES
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from qmix_lightning.envs.battle.scenario import load_scenario
-from qmix_lightning.envs.battle.state import CLOCK, UNIT, start_clock, start_keys, types_of, uniform
+from qmix_lightning.envs.battle.state import CLOCK, SEEN, UNIT, seen, start_clock, start_keys, types_of, uniform
 
 
 def test_a_marine_in_game_loops():
@@ -16,6 +16,19 @@ def test_a_marine_in_game_loops():
 
 def test_a_unit_fits_into_one_cache_line():
     assert UNIT.itemsize == 64
+
+
+def test_a_unit_begins_with_what_shows_of_it():
+    assert UNIT.names[: len(SEEN)] == SEEN
+    assert [UNIT.fields[name][:2] for name in SEEN] == [(np.float32, 4 * place) for place in range(len(SEEN))]
+
+
+def test_what_shows_of_a_unit_is_where_it_stands():
+    battles = np.zeros((2, 3), UNIT)
+    seen(battles)[1, 2] = 1, 2, 3, 4
+    assert [battles[1, 2][name] for name in SEEN] == [1, 2, 3, 4]
+    assert np.count_nonzero(battles.view(np.float32)) == len(SEEN)  # no other field, and no other unit
+    assert seen(battles[1]).shape == (3, 4)
 
 
 def test_keys_depend_on_seed_and_number_of_the_battle_alone():
