@@ -57,7 +57,7 @@ def test_what_was_replayed_gets_the_priority_that_its_errors_say(eta, accumulate
             assert float(rates[place]) == pytest.approx(expected + data.buffer.sampler.epsilon, rel=1e-5)
     # The batch's episodes are the ones that are stored under their numbers.
     last = watch.batches[-1]
-    stored = data.buffer._storage.read(last[EPISODE][:, 0, 0] % 40)
+    stored = data.buffer.storage.read(last[EPISODE][:, 0, 0] % 40)
     assert torch.equal(stored[STATE], last[STATE])
 
 

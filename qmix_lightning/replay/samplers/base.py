@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Generator, Tensor
@@ -51,9 +52,26 @@ class AbstractSampler(ABC):
         Raises:
             ValueError: If the state is of another kind of sampler.
         """
+        self._refuse_other_kind(state)
+        self._generator.set_state(state["generator"])
+
+    def inherit(self, states: Sequence[dict[str, Any]], source: Tensor, place: Tensor) -> None:
+        """Take over episodes that other samplers knew; the draws go on from this one's own source of randomness.
+
+        Args:
+            states: The :meth:`state_dict` of each of the others, samplers of the same kind and options.
+            source: ``[k]`` int64, whose episode is now at place 0, ..., k - 1.
+            place: ``[k]`` int64, at which place it was there.
+
+        Raises:
+            ValueError: If a state is of another kind of sampler.
+        """
+        for state in states:
+            self._refuse_other_kind(state)
+
+    def _refuse_other_kind(self, state: dict[str, Any]) -> None:
         if state.keys() != (known := self.state_dict()).keys():
             raise ValueError(
                 f"Expected the state of a {type(self).__name__}, with {', '.join(known)}, got {', '.join(state)}. Make"
                 " the sampler that was saved."
             )
-        self._generator.set_state(state["generator"])

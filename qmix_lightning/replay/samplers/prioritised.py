@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +29,9 @@ class PrioritisedSampler(AbstractSampler):
     batch, :math:`P_i` is proportional to :math:`r_i`, as it is for draws with replacement; where the batch is all there
     is, every weight is 1.
 
+    Where every process of a training has a share of the episodes and draws from it alone, sums over all batches are as
+    unbiased, and the largest weight of all is 1 once :attr:`least_chance` compares the processes.
+
     A new episode gets the highest priority that any had so far, 1 before the first is known.
 
     Args:
@@ -40,6 +44,9 @@ class PrioritisedSampler(AbstractSampler):
     Attributes:
         beta: May be changed between draws; it is usually annealed to 1.
         highest: The highest priority so far, None before the first.
+        least_chance: What the least chance :math:`P_i` of a batch is replaced by as the one whose weight is 1: the
+            identity, unless batches of several processes make up one, of which it has to be the least of all. It is
+            called once a draw.
 
     Raises:
         ValueError: If an exponent is out of range, ε is not positive, or there is no place.
@@ -68,6 +75,7 @@ class PrioritisedSampler(AbstractSampler):
             raise ValueError(f"epsilon must be positive, got {epsilon}: an episode of priority 0 would never return.")
         self.alpha, self.beta, self.epsilon = alpha, beta, epsilon
         self.highest: float | None = None
+        self.least_chance: Callable[[float], float] = float
         self._rates = SumTree(capacity)
 
     def added(self, index: Tensor) -> None:
@@ -98,7 +106,8 @@ class PrioritisedSampler(AbstractSampler):
         """Draw ``batch_size`` different places of 0, ..., ``size - 1``, with their importance weights.
 
         Returns:
-            The places ``[batch_size]`` int64, and weights ``[batch_size]`` float64, the largest being 1.
+            The places ``[batch_size]`` int64, and weights ``[batch_size]`` float64, the largest being 1, that of all
+            processes if ``least_chance`` asks them.
 
         Raises:
             ValueError: If there are fewer episodes.
@@ -106,7 +115,8 @@ class PrioritisedSampler(AbstractSampler):
         if batch_size > size:
             raise ValueError(f"Expected at least {batch_size} episodes to draw {batch_size} from, got {size}.")
         index, chance = self.race(batch_size)
-        return index, importance_weights(chance, self.beta)
+        ours = float(chance.min())
+        return index, importance_weights(chance, self.beta) * (self.least_chance(ours) / ours) ** self.beta
 
     def race(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """Draw different places, each with its chance of being among them.
@@ -141,11 +151,28 @@ class PrioritisedSampler(AbstractSampler):
             ValueError: If the state is of another kind of sampler, or of another α.
         """
         super().load_state_dict(state)
-        if state["alpha"] != self.alpha:
-            raise ValueError(f"Expected the state of a sampler with alpha {self.alpha}, got one with {state['alpha']}.")
         self._rates = SumTree(self._rates.capacity)
         self._rates.set(torch.arange(len(state["rates"])), state["rates"])
         self.highest, self.beta = state["highest"], state["beta"]
+
+    def inherit(self, states: Sequence[dict[str, Any]], source: Tensor, place: Tensor) -> None:
+        """Take over episodes that other samplers knew, with their priorities, and go on from their highest and their β.
+
+        Raises:
+            ValueError: If a state is of another kind of sampler, or of another α.
+        """
+        super().inherit(states, source, place)
+        self._rates = SumTree(self._rates.capacity)
+        for number, state in enumerate(states):
+            now = (source == number).nonzero().flatten()
+            self._rates.set(now, state["rates"][place[now]])
+        self.highest = max((state["highest"] for state in states if state["highest"] is not None), default=None)
+        self.beta = states[0]["beta"] if states else self.beta
+
+    def _refuse_other_kind(self, state: dict[str, Any]) -> None:
+        super()._refuse_other_kind(state)
+        if state["alpha"] != self.alpha:
+            raise ValueError(f"Expected the state of a sampler with alpha {self.alpha}, got one with {state['alpha']}.")
 
     def _rate(self, priority: Tensor) -> Tensor:
         return (priority.to(torch.float64) + self.epsilon) ** self.alpha
