@@ -77,4 +77,6 @@ class GRUAgent(AbstractAgent):
 
     def _cell(self, x: Tensor, memory: Tensor) -> Tensor:
         # The cell alone costs a third less than the sequence kernel on a sequence of one.
-        return torch.gru_cell(x, memory, *self.gru.all_weights[0])
+        # Looked up one by one: all_weights takes half as long as the cell of 16 battles.
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        return torch.gru_cell(x, memory, *[getattr(self.gru, name) for name in names])

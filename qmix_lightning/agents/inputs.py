@@ -78,15 +78,16 @@ class AgentInput(nn.Module):
         ``linear.weight`` in its order: observation, last action, agent.
     """
 
-    first_row: Tensor
+    zeroth_row: Tensor
 
     def __init__(self, spec: TaskSpec, hidden_size: int, *, last_action: bool = True, agent_id: bool = True) -> None:
         super().__init__()
         self.last_action, self.agent_id = last_action, agent_id
         self.sizes = [spec.observation_size, spec.n_actions * last_action, spec.n_agents * agent_id]
         self.linear = nn.Linear(sum(self.sizes), hidden_size)
-        first_row = torch.arange(spec.n_agents) * agent_id * (self.sizes[1] + 1)
-        self.register_buffer("first_row", first_row, persistent=False)
+        # Each agent's row of action 0; the row before it is that of NO_ACTION.
+        zeroth_row = torch.arange(spec.n_agents) * agent_id * (self.sizes[1] + 1) - NO_ACTION * last_action
+        self.register_buffer("zeroth_row", zeroth_row, persistent=False)
 
     def forward(self, observation: Tensor, last_action: Tensor) -> Tensor:
         """Combine what the agents see and know.
@@ -100,8 +101,8 @@ class AgentInput(nn.Module):
         """
         of_observation, of_action, of_agent = torch.split_with_sizes(self.linear.weight.t(), self.sizes)
         rows = F.pad(of_action, (0, 0, 1, 0)) + self.linear.bias
-        table = (of_agent[:, None] + rows).flatten(0, 1) if self.agent_id else rows
-        row = self.first_row + (last_action - NO_ACTION) if self.last_action else self.first_row.expand_as(last_action)
+        table = (of_agent.unsqueeze(1) + rows).flatten(0, 1) if self.agent_id else rows
+        row = self.zeroth_row + last_action if self.last_action else self.zeroth_row.expand_as(last_action)
         known = F.embedding(row, table)
         # addmm instead of a sum: one pass less over the largest tensor.
         return torch.addmm(known.flatten(0, -2), observation.flatten(0, -2), of_observation).view(known.shape)

@@ -37,5 +37,5 @@ def epsilon_greedy(value: Tensor, mask: Tensor, epsilon: float, generator: Gener
     # cheaper than torch.multinomial. In half precision the keys would collide and favour the first action.
     *batch, n_actions = value.shape
     draws = torch.rand(*batch, n_actions + 1, device=value.device, generator=generator)
-    explores = draws[..., n_actions:] < epsilon
-    return legal_argmax(torch.where(explores, draws[..., :n_actions], value), mask)
+    explores = draws.narrow(-1, n_actions, 1) < epsilon
+    return legal_argmax(torch.where(explores, draws.narrow(-1, 0, n_actions), value), mask)

@@ -15,8 +15,9 @@ class AbstractRollout(ABC):
 
     Attributes:
         spec: The task's sizes.
-        env_steps: Environment steps played for training so far, counted over all battles.
-        episodes: Episodes handed out for training so far.
+        env_steps: Environment steps played for training so far, counted over all battles, also those of rollouts on
+            other ranks that advance together with this one.
+        episodes: Episodes that this rollout handed out for training so far.
     """
 
     spec: TaskSpec
@@ -41,20 +42,33 @@ class AbstractRollout(ABC):
 
         Args:
             policy: Who decides.
-            episodes: How many episodes.
+            episodes: How many episodes, together with rollouts on other ranks that play other battles of the same seed.
             seed: Of the environment; the same seed plays the same battles.
 
         Returns:
-            ``[episodes, T + 1]``.
+            ``[k, T + 1]``: all ``episodes``, or this rank's share of them.
         """
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed run needs; battles under way are not part of it and begin anew."""
+        """Everything that a resumed run needs.
+
+        Returns:
+            Numbers, strings, tensors, and lists and dictionaries of these, which ``torch.load`` reads with
+            ``weights_only``. Its entry ``"exact"`` is False if the battles under way are not part of it, because their
+            environment cannot be rewound.
+        """
 
     @abstractmethod
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a :meth:`state_dict`."""
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """Go on from a :meth:`state_dict`.
+
+        Returns:
+            Whether the battles go on where they were, so that all that follows is the same bit for bit. If not, only
+            counters and exploration go on, and the battles begin anew: because the state is not ``"exact"``, or of
+            another number of battles, or of battles recorded otherwise. Give the environment another seed then, or it
+            starts with the battles that it has played already.
+        """
 
     def close(self) -> None:  # noqa: B027 (most rollouts hold nothing that must be given back)
         """Give back processes, files and memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Generator, Tensor
 
 from qmix_lightning.envs.base import AbstractEnvironment
 from qmix_lightning.rollout.base import AbstractRollout
-from qmix_lightning.rollout.episodes import EpisodeRecorder
+from qmix_lightning.rollout.episodes import WHOLE_VIEW, EpisodeRecorder, Key
 from qmix_lightning.spec import ACTION_MASK, NO_ACTION, OBSERVATION, Policy
 
 
@@ -23,6 +24,17 @@ class BatchedRollout(AbstractRollout):
     Args:
         env: The battles. :meth:`play` seeds and restarts them too, so give evaluation its own.
         seed: Of the exploration.
+        replicas: How many rollouts of the same size, this one included, advance together, each on its own rank; the
+            environment steps of all are counted.
+        first: Number of this environment's first battle in a round of :meth:`play`; more than 0 if the battles of a
+            round are shared out over ranks, each of whose environments has its own.
+        round_size: Number of battles in a round of :meth:`play`, over all ranks; None if this environment has them all.
+        compact: Whether episodes hold the environment's snapshot, from which its ``observe`` makes observations, action
+            masks and state again, instead of these three.
+
+    Raises:
+        ValueError: If ``replicas`` is not positive, this environment's battles do not lie within a round, or it has no
+            snapshot to be compact with.
 
     Example:
         >>> from qmix_lightning.envs.matrix import TwoStepGame
@@ -44,23 +56,48 @@ class BatchedRollout(AbstractRollout):
     _memory: Tensor
     _last_action: Tensor
 
-    def __init__(self, env: AbstractEnvironment, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        env: AbstractEnvironment,
+        *,
+        seed: int = 0,
+        replicas: int = 1,
+        first: int = 0,
+        round_size: int | None = None,
+        compact: bool = False,
+    ) -> None:
+        if replicas < 1:
+            raise ValueError(f"replicas counts this rollout too, expected at least 1, got {replicas}.")
+        round_size = first + env.num_envs if round_size is None else round_size
+        if not 0 <= first <= round_size - env.num_envs:
+            raise ValueError(
+                f"Expected the battles {first} to {first + env.num_envs - 1} of this environment to be among the"
+                f" round_size={round_size} of a round, 0 to {round_size - 1}. A round has the battles of all ranks."
+            )
+        if compact and not env.snapshot_keys:
+            raise ValueError(
+                f"compact=True records the snapshot of an environment, but {type(env).__name__} of {env.spec.name} has"
+                " none: its snapshot_keys are empty. Set compact=False to record what it shows."
+            )
         self.env, self.spec, self.seed = env, env.spec, seed
+        self.replicas, self.first, self.round_size, self.compact = replicas, first, round_size, compact
         self.env_steps = self.episodes = 0
-        self._recorder = EpisodeRecorder(env.spec, env.num_envs)
+        seen: tuple[Key, ...] = env.snapshot_keys if compact else WHOLE_VIEW
+        self._recorder = EpisodeRecorder(env.spec, env.num_envs, seen)
         self._playing = False
         self._generator: Generator | None = None
         self._generator_state: Tensor | None = None
 
     def step(self, policy: Policy, *, explore: bool) -> TensorDict | None:
         """Advance every battle by one step."""
-        # Lightning validates in inference mode, whose tensors could not be written to by a later step outside of it.
-        with torch.inference_mode(False), torch.no_grad():
+        with _ordinary_tensors():
             if not self._playing:
                 self._begin(policy)
+            if self._generator is None:
+                self._settle(policy.initial_memory(1).device)
             ended = self._advance(policy, self.env_steps if explore else None)
             self._playing = True
-        self.env_steps += self.env.num_envs
+        self.env_steps += self.env.num_envs * self.replicas
         if ended is None:
             return None
         self.episodes += len(ended[0])
@@ -72,29 +109,68 @@ class BatchedRollout(AbstractRollout):
         Each round waits for its longest episode, so that short ones are not preferred. Battles that ended earlier go on
         unrecorded, since an environment advances all of its battles.
 
+        In round n, battle b of this environment plays episode ``n * round_size + first + b`` of all. Ranks whose
+        environments were made with the same ``first`` thus play, between them, what one rank with all battles would
+        (but for ties that a policy decides by roundings, which depend on how many battles it is shown at once).
+
+        Returns:
+            ``[k, T + 1]``, the episodes below ``episodes`` that this environment played, which may be none.
+
         Raises:
             ValueError: If no episode is asked for.
         """
         if episodes < 1:
             raise ValueError(f"BatchedRollout.play needs episodes >= 1, got {episodes}.")
         self._playing = False  # Training, if this environment trains too, starts anew.
-        with torch.inference_mode(False), torch.no_grad():
+        with _ordinary_tensors():
             rounds = []
-            for number in range(-(-episodes // self.env.num_envs)):
+            # A rank whose battles are all beyond the last one plays a round too: it tells what an episode looks like.
+            for number, start in enumerate(range(self.first, max(episodes, self.first + 1), self.round_size)):
                 # How often a battle restarted while others went on depends on the policy; the next round must not.
                 self.env.seed(seed + (number << 32))
-                rounds.append(self._play_one_each(policy))
-            return torch.cat(rounds)[:episodes]
+                rounds.append(self._play_one_each(policy)[: max(0, episodes - start)])
+            return torch.cat(rounds)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counters and the state of the exploration."""
-        state = self._generator_state if self._generator is None else self._generator.get_state()
-        return {"env_steps": self.env_steps, "episodes": self.episodes, "generator": state}
+        """Return counters, exploration, environment, and what is remembered and recorded of the battles under way."""
+        with _ordinary_tensors():
+            env = self.env.state_dict()
+            under_way = None
+            if self._playing and env is not None:
+                under_way = {
+                    "memory": self._memory.clone(),
+                    "last_action": self._last_action.clone(),
+                    "recorder": self._recorder.state_dict(),
+                }
+            return {
+                "env_steps": self.env_steps,
+                "episodes": self.episodes,
+                "seed": self.seed,
+                "generator": self._generator_state if self._generator is None else self._generator.get_state(),
+                "num_envs": self.env.num_envs,
+                "compact": self.compact,
+                "exact": env is not None,
+                "env": env,
+                "under_way": under_way,
+            }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on counting and exploring from a :meth:`state_dict`, with new battles."""
+    def load_state_dict(self, state: dict[str, Any]) -> bool:
+        """Go on from a :meth:`state_dict`."""
         self.env_steps, self.episodes = state["env_steps"], state["episodes"]
-        self._playing, self._generator, self._generator_state = False, None, state["generator"]
+        self.seed, self._generator, self._generator_state = state["seed"], None, state["generator"]
+        self._playing = False
+        alike = (state["num_envs"], state["compact"]) == (self.env.num_envs, self.compact)
+        if not (state["exact"] and alike):
+            return False
+        self.env.load_state_dict(state["env"])
+        if (under_way := state["under_way"]) is not None:
+            with _ordinary_tensors():
+                self._view = self.env.reset(torch.zeros(self.env.num_envs, dtype=torch.bool))
+                self._recorder.begin(self._view)
+                self._recorder.load_state_dict(under_way["recorder"])
+                self._memory, self._last_action = under_way["memory"], under_way["last_action"]
+                self._playing = True
+        return True
 
     def close(self) -> None:
         """Close the environment."""
@@ -105,19 +181,23 @@ class BatchedRollout(AbstractRollout):
         self._recorder.begin(self._view)
         self._memory = policy.initial_memory(self.env.num_envs)
         self._last_action = torch.full(self._view[ACTION_MASK].shape[:-1], NO_ACTION, device=self._memory.device)
-        if self._generator is None:
-            self._generator = Generator(self._memory.device)
-            fresh, kept = self._generator.manual_seed(self.seed).get_state(), self._generator_state
-            if kept is not None and kept.shape == fresh.shape:
-                self._generator.set_state(kept)
-            elif kept is not None:  # Of another kind of device, which cannot be taken up.
-                self._generator.manual_seed(self.seed + self.env_steps)
+
+    def _settle(self, device: torch.device) -> None:
+        """Explore on the policy's device, which is known from the first step on, and take there what was loaded."""
+        self._memory, self._last_action = self._memory.to(device), self._last_action.to(device)
+        self._generator = Generator(device)
+        fresh, kept = self._generator.manual_seed(self.seed).get_state(), self._generator_state
+        if kept is not None and kept.shape == fresh.shape:
+            self._generator.set_state(kept.cpu())
+        elif kept is not None:  # Of another kind of device, which cannot be taken up.
+            self._generator.manual_seed(self.seed + self.env_steps)
 
     def _advance(self, policy: Policy, env_steps: int | None) -> tuple[Tensor, TensorDict] | None:
-        here, there = self._view[OBSERVATION].device, self._memory.device
+        observation, action_mask = self._view.get(OBSERVATION), self._view.get(ACTION_MASK)
+        here, there = observation.device, self._memory.device
         action, memory = policy.act(
-            self._view[OBSERVATION].to(there),
-            self._view[ACTION_MASK].to(there),
+            observation.to(there),
+            action_mask.to(there),
             self._last_action,
             self._memory,
             env_steps=env_steps,
@@ -126,14 +206,14 @@ class BatchedRollout(AbstractRollout):
         view = self.env.step(action.to(here))
         ended = self._recorder.record(action.to(here), view)
         if ended is not None:
-            which = ended[0]
-            restart = torch.zeros(self.env.num_envs, dtype=torch.bool, device=here).index_fill_(0, which, 1)
+            restart = view.get("done").flatten().clone()
             view = self.env.reset(restart)
-            self._recorder.begin(view, which)
+            self._recorder.begin(view, ended[0])
             # Out of place, because both tensors came from the policy and may be its own. In mixed precision a memory
             # that was computed can have another dtype than one that begins.
-            memory = memory.index_copy(0, which.to(there), policy.initial_memory(len(which)).to(memory.dtype))
-            action = action.index_fill(0, which.to(there), NO_ACTION)
+            fresh, restart = policy.initial_memory(1).to(memory.dtype), restart.to(there)
+            memory = torch.where(restart.view(-1, 1, 1), fresh, memory)
+            action = action.masked_fill(restart.view(-1, 1), NO_ACTION)
         self._view, self._memory, self._last_action = view, memory, action
         return ended
 
@@ -143,9 +223,21 @@ class BatchedRollout(AbstractRollout):
         battles, episodes = [], []
         while waiting.any():
             if (ended := self._advance(policy, None)) is not None:
-                which = ended[0].cpu()
+                which, played = ended
                 first = waiting[which]
                 waiting[which] = False
                 battles.append(which[first])
-                episodes.append(ended[1][first])
+                episodes.append(played[first])
         return torch.cat(episodes)[torch.cat(battles).argsort()]
+
+
+def _ordinary_tensors() -> ExitStack:
+    """Work without a graph, but not in inference mode.
+
+    Lightning validates in inference mode, whose tensors could not be written to by a later step outside of it.
+    """
+    context = ExitStack()
+    if torch.is_inference_mode_enabled():
+        context.enter_context(torch.inference_mode(False))
+    context.enter_context(torch.no_grad())
+    return context

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor
 
@@ -21,6 +25,9 @@ from qmix_lightning.spec import (
 
 Key = str | tuple[str, ...]
 
+WHOLE_VIEW: Final[tuple[Key, ...]] = (OBSERVATION, ACTION_MASK, STATE)
+"""What every environment shows before a step."""
+
 
 class EpisodeRecorder:
     """Writes down B battles step by step and hands out those that ended, as episodes of T + 1 steps.
@@ -36,6 +43,8 @@ class EpisodeRecorder:
     Args:
         spec: The task's sizes, of which only ``episode_limit`` T is needed: the rest comes with the first step.
         num_envs: Number B of battles.
+        seen: Which entries of the environment's views to record: what it shows, or the ``snapshot_keys`` from which it
+            can show it again.
 
     Example:
         >>> from qmix_lightning.envs.matrix import TwoStepGame
@@ -50,24 +59,24 @@ class EpisodeRecorder:
         (tensor([0, 1, 2, 3]), torch.Size([4, 3]), tensor([0., 8., 0.]))
     """
 
-    def __init__(self, spec: TaskSpec, num_envs: int) -> None:
-        self.limit, self.num_envs = spec.episode_limit, num_envs
-        self._columns: dict[Key, Tensor] = {}
+    def __init__(self, spec: TaskSpec, num_envs: int, seen: tuple[Key, ...] = WHOLE_VIEW) -> None:
+        self.limit, self.num_envs, self.seen = spec.episode_limit, num_envs, seen
+        self._record: dict[Key, Tensor] = {}  # [(T + 2) B, ...]
+        self._columns: dict[Key, tuple[Tensor, ...]] = {}  # views of it, [B, ...] each
         self._cursor = 0
-        self._length = torch.zeros(num_envs, dtype=torch.int64)
+        # On the CPU wherever the environment is, and in numpy, whose calls take half as long on a handful of numbers.
+        self._length = np.zeros(num_envs, dtype=np.int64)
+        self._steps = np.arange(self.limit + 1)
 
     def begin(self, view: TensorDict, which: Tensor | None = None) -> None:
         """Start the record of new episodes.
 
         Args:
             view: What ``reset`` of the environment returned.
-            which: ``[k]`` int64, the battles that start anew; None means all.
+            which: ``[k]`` int64 on the CPU, the battles that start anew; None means all.
         """
-        self._see(view)
-        if which is None:
-            self._length = torch.zeros(self.num_envs, dtype=torch.int64, device=view[STATE].device)
-        else:
-            self._length.index_fill_(0, which, 0)
+        self._write({key: view.get(key) for key in self.seen})
+        self._length[slice(None) if which is None else which.numpy()] = 0
 
     def record(self, action: Tensor, outcome: TensorDict) -> tuple[Tensor, TensorDict] | None:
         """Write down one step of every battle.
@@ -77,54 +86,91 @@ class EpisodeRecorder:
             outcome: What ``step`` of the environment returned.
 
         Returns:
-            None, or the battles that ended, ``[k]`` int64, and their episodes ``[k, T + 1]``. These battles must
-            :meth:`begin` anew before the next step.
+            None, or the battles that ended, ``[k]`` int64 on the CPU, and their episodes ``[k, T + 1]``. These battles
+            must :meth:`begin` anew before the next step.
 
         Raises:
             RuntimeError: If nothing began, or a battle goes on after its episode limit.
         """
-        if not self._columns:
+        if not self._record:
             raise RuntimeError("No episode began yet: EpisodeRecorder.begin(env.reset()) comes before record.")
-        if int(self._length.max()) >= self.limit:
+        if self._length.max() >= self.limit:
             raise RuntimeError(
-                f"Battle {int(self._length.argmax())} goes on after {self.limit} steps, the episode_limit of its spec. "
+                f"Battle {self._length.argmax()} goes on after {self.limit} steps, the episode_limit of its spec. "
                 "The environment must report it done there, and it must begin anew before the next step."
             )
-        self._write(ACTION, action)
-        self._write(REWARD, outcome["reward"])
-        self._write(DONE, outcome["done"])
-        self._write(TERMINATED, outcome["terminated"])
-        if (info := outcome.get("info", None)) is not None:
-            for name, value in info.items():
-                self._write((*INFO, name), value)
+        done, info = outcome.get("done"), outcome.get("info", None)
+        came: dict[Key, Tensor] = {ACTION: action, REWARD: outcome.get("reward"), DONE: done}
+        came[TERMINATED] = outcome.get("terminated")
+        if info is not None:
+            came.update({(*INFO, name): value for name, value in info.items()})
+        self._write(came)
         self._length += 1
         self._cursor = (self._cursor + 1) % (self.limit + 1)
-        self._see(outcome)
-        ended = outcome["done"].flatten().nonzero().flatten()
-        return (ended, self._episodes(ended)) if len(ended) else None
+        self._write({key: outcome.get(key) for key in self.seen})
+        ended = done.cpu().flatten().nonzero().flatten()
+        return (ended, self._episodes(ended.numpy())) if len(ended) else None
 
-    def _see(self, view: TensorDict) -> None:
-        for key in (OBSERVATION, ACTION_MASK, STATE):
-            self._write(key, view[key])
+    def state_dict(self) -> dict[str, Any]:
+        """The episodes under way, from their first step to what is seen now; nothing of those that were handed out.
 
-    def _write(self, key: Key, value: Tensor) -> None:
-        columns = self._columns.get(key)
-        if columns is None:
-            columns = self._columns[key] = value.new_zeros(self.limit + 2, *value.shape)
-            if key == ACTION_MASK:
-                columns[-1, ..., 0] = True
-        columns[self._cursor].copy_(value)
+        Returns:
+            ``"length"`` ``[B]`` int64, the steps played of each, and under ``"entries"`` what was recorded, one battle
+            after the other.
+        """
+        rows, left = self._rows(np.arange(self.num_envs))
+        return {"length": torch.from_numpy(self._length.copy()), "entries": self._read(rows[left >= 0])}
 
-    def _episodes(self, ended: Tensor) -> TensorDict:
-        length = self._length[ended, None]
-        step = torch.arange(self.limit + 1, device=ended.device)
-        column = (self._cursor - length + step) % (self.limit + 1)
-        place, padding = column * self.num_envs + ended[:, None], (self.limit + 1) * self.num_envs
-        played = torch.where(step < length, place, padding).flatten()
-        seen = torch.where(step <= length, place, padding).flatten()
-        shape = (len(ended), self.limit + 1)
-        entries: dict[Key, Tensor] = {MASK: (step < length).unsqueeze(-1)}
-        for key, columns in self._columns.items():
-            chosen = seen if key in (OBSERVATION, ACTION_MASK, STATE) else played
-            entries[key] = columns.flatten(0, 1).index_select(0, chosen).view(*shape, *columns.shape[2:])
-        return TensorDict(entries, shape)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on recording from a :meth:`state_dict` of a recorder of as many battles, once episodes :meth:`begin`."""
+        self._length[:] = state["length"].numpy(force=True)
+        rows, left = self._rows(np.arange(self.num_envs))
+        where, device = torch.from_numpy(rows[left >= 0]), next(iter(self._record.values())).device
+        for key, entry in state["entries"].items():
+            self._make(key, entry.to(device).new_zeros(self.num_envs, *entry.shape[1:]))
+            self._record[key].index_copy_(0, where.to(device), entry.to(device))
+
+    def _write(self, entries: dict[Key, Tensor]) -> None:
+        for key, entry in entries.items():
+            if key not in self._columns:
+                self._make(key, entry)
+        torch._foreach_copy_([self._columns[key][self._cursor] for key in entries], list(entries.values()))
+
+    def _make(self, key: Key, like: Tensor) -> None:
+        columns = like.new_zeros(self.limit + 2, *like.shape)
+        if key == ACTION_MASK:
+            columns[-1, ..., 0] = True
+        self._columns[key], self._record[key] = columns.unbind(), columns.flatten(0, 1)
+
+    def _episodes(self, ended: NDArray[np.int64]) -> TensorDict:
+        rows, left = self._rows(ended)
+        rows[left < 0] = self.num_envs * (self.limit + 1)
+        shape = torch.Size(rows.shape)
+        entries = {key: torch.unflatten(entry, 0, shape) for key, entry in self._read(rows.ravel()).items()}
+        entries[MASK] = torch.from_numpy(left > 0).unsqueeze(-1).to(entries[DONE].device)
+        return _nested(entries, shape)
+
+    def _read(self, rows: NDArray[np.int64]) -> dict[Key, Tensor]:
+        # Nothing was done yet in the column that was seen last; it holds what was done there a ring ago.
+        if came := [entry[self._cursor] for key, entry in self._columns.items() if key not in self.seen]:
+            torch._foreach_zero_(came)
+        where = torch.from_numpy(rows).to(next(iter(self._record.values())).device)
+        return {key: record.index_select(0, where) for key, record in self._record.items()}
+
+    def _rows(self, which: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where each step of some battles stands in the record, and how many came after it, ``[k, T + 1]`` each."""
+        length = self._length[which, None]
+        column = (self._cursor - length + self._steps) % (self.limit + 1)
+        return column * self.num_envs + which[:, None], length - self._steps
+
+
+def _nested(entries: dict[Key, Tensor], shape: torch.Size) -> TensorDict:
+    """A tensordict of entries that are known to have its shape: checked one by one, they cost as much as to be cut."""
+    here: dict[str, Any] = {}
+    for key, entry in entries.items():
+        if isinstance(key, str):
+            here[key] = entry
+        else:
+            here.setdefault(key[0], {})[key[1:] if len(key) > 2 else key[1]] = entry
+    below = {name: _nested(branch, shape) for name, branch in here.items() if isinstance(branch, dict)}
+    return TensorDict._new_unsafe(here | below, shape)

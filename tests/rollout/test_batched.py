@@ -2,9 +2,10 @@ import pytest
 import torch
 
 from qmix_lightning.envs.matrix import MatrixGame
+from qmix_lightning.envs.registry import make
 from qmix_lightning.rollout.base import AbstractRollout
 from qmix_lightning.rollout.batched import BatchedRollout
-from qmix_lightning.spec import ACTION, DONE, MASK, OBSERVATION, REWARD, STATE, TERMINATED, Policy
+from qmix_lightning.spec import ACTION, ACTION_MASK, DONE, MASK, OBSERVATION, REWARD, STATE, TERMINATED, Policy
 from tests.fakes import CountingEnv, CountingPolicy
 
 
@@ -147,3 +148,30 @@ def test_training_on_the_same_environment_starts_anew_after_play(rollout, policy
 def test_playing_nothing_is_refused(rollout, policy):
     with pytest.raises(ValueError, match="episodes >= 1, got 0"):
         rollout.play(policy, 0, seed=0)
+
+
+class RandomLegal:
+    def __init__(self, spec):
+        self.spec = spec
+
+    def initial_memory(self, battles):
+        return torch.zeros(battles, self.spec.n_agents, 0)
+
+    def act(self, observation, action_mask, last_action, memory, *, env_steps=None, generator=None):
+        return torch.rand(action_mask.shape, generator=generator).masked_fill_(~action_mask, -1).argmax(-1), memory
+
+
+def test_compact_episodes_hold_a_snapshot_from_which_the_environment_tells_what_was_seen():
+    whole, compact = (BatchedRollout(make("battle/3m", num_envs=4, seed=1), compact=option) for option in (False, True))
+    policy = RandomLegal(whole.spec)
+    expected, episodes = (torch.cat(collect(rollout, policy, 100)) for rollout in (whole, compact))
+    seen, snapshot = (OBSERVATION, ACTION_MASK, STATE), compact.env.snapshot_keys
+    assert set(episodes.keys(True, True)) == {*expected.keys(True, True), *snapshot}.difference(seen)
+    again = compact.env.observe(episodes)
+    assert (again.select(*expected.keys(True, True)) == expected).all()
+    assert len(expected) > 4
+
+
+def test_compact_episodes_of_an_environment_without_a_snapshot_are_refused():
+    with pytest.raises(ValueError, match=r"CountingEnv of fake/counting has none: its snapshot_keys are empty"):
+        BatchedRollout(CountingEnv(), compact=True)

@@ -100,6 +100,40 @@ def test_dtypes_are_those_of_the_contract():
     assert list(dtypes.values()) == [torch.float32, torch.bool, torch.int64, torch.float32, *[torch.bool] * 3]
 
 
+@pytest.mark.parametrize("steps", [0, 1, 4, 17])
+def test_a_recorder_goes_on_from_a_state(steps):
+    env = CountingEnv(num_envs=4, limit=5)
+    first, second, view = EpisodeRecorder(env.spec, 4), EpisodeRecorder(env.spec, 4), env.reset()
+    first.begin(view)
+    for step in range(steps + 10):
+        if step == steps:
+            second.begin(view)
+            second.load_state_dict(first.state_dict())
+        action = first_legal(view)
+        view = env.step(action)
+        ended = [recorder.record(action, view) for recorder in (first, second)[: 1 + (step >= steps)]]
+        if ended[0] is not None:
+            for which, episodes in ended[1:]:
+                assert torch.equal(which, ended[0][0])
+                assert (episodes == ended[0][1]).all()
+            view = env.reset(view["done"].flatten().clone())
+            for recorder in (first, second)[: len(ended)]:
+                recorder.begin(view, ended[0][0])
+
+
+def test_of_a_view_only_what_is_asked_for_is_recorded():
+    env = CountingEnv(num_envs=4, limit=5)
+    recorder, view = EpisodeRecorder(env.spec, 4, seen=(STATE,)), env.reset()
+    recorder.begin(view)
+    ended = None
+    while ended is None:
+        action = first_legal(view)
+        view = env.step(action)
+        ended = recorder.record(action, view)
+    assert STATE in ended[1].keys(True, True)
+    assert not {OBSERVATION, ACTION_MASK} & set(ended[1].keys(True, True))
+
+
 def test_recording_before_the_beginning_is_refused():
     env = CountingEnv()
     action = first_legal(env.reset())
