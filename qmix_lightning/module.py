@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins import MixedPrecision
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import Generator, Tensor
@@ -16,9 +18,8 @@ from torch.optim import Adam, Optimizer, RMSprop
 from qmix_lightning.agents.base import AbstractAgent
 from qmix_lightning.agents.gru import GRUAgent
 from qmix_lightning.agents.inputs import previous_action
-from qmix_lightning.exploration.epsilon_greedy import epsilon_greedy
+from qmix_lightning.exploration.epsilon_greedy_policy import EpsilonGreedyPolicy
 from qmix_lightning.exploration.schedules import linear
-from qmix_lightning.functional.values import legal_argmax
 from qmix_lightning.metrics.outcome import (
     Deaths,
     EpisodeLength,
@@ -40,6 +41,7 @@ from qmix_lightning.spec import (
     OBSERVATION,
     REWARD,
     TD_ERROR,
+    Policy,
     TaskSpec,
 )
 
@@ -165,6 +167,7 @@ class QLearner(LightningModule):
             }
         )
         self.evaluation: dict[str, tuple[float, float, float]] = {}
+        self._snapshot: EpsilonGreedyPolicy | None = None
 
     @property
     def agent(self) -> AbstractAgent:
@@ -186,6 +189,12 @@ class QLearner(LightningModule):
         hp = self.hparams
         return linear(env_steps, hp["epsilon_start"], hp["epsilon_end"], hp["epsilon_steps"])
 
+    @property
+    def policy(self) -> EpsilonGreedyPolicy:
+        """Who plays: the agents as they are being trained."""
+        greedy_agent = self.agent if self.hparams["greedy_network"] == "online" else self.target_agent
+        return EpsilonGreedyPolicy(self.agent, greedy_agent, self.epsilon, self._autocast)
+
     def initial_memory(self, battles: int) -> Tensor:
         """Memory of agents that have not seen anything yet; see :class:`~qmix_lightning.spec.Policy`."""
         return self.agent.initial_memory(battles)
@@ -201,31 +210,33 @@ class QLearner(LightningModule):
         generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Choose one legal action for every agent; see :class:`~qmix_lightning.spec.Policy`."""
-        if env_steps is not None:
-            value, memory = self.agent.step(observation, last_action, memory)
-            return epsilon_greedy(value, action_mask, self.epsilon(env_steps), generator), memory
-        agent = self.agent if self.hparams["greedy_network"] == "online" else self.target_agent
-        value, memory = agent.step(observation, last_action, memory)
-        return legal_argmax(value, action_mask), memory
+        return self.policy.act(observation, action_mask, last_action, memory, env_steps=env_steps, generator=generator)
+
+    def snapshot(self) -> Policy:
+        """Return a policy that stays as the agents are now, until the next call brings it up to date."""
+        policy = self.policy
+        if self._snapshot is None:
+            self._snapshot = policy.snapshot()
+        else:
+            self._snapshot.follow(policy)
+        return self._snapshot
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
-        """Loss of a batch of replayed episodes ``[B, L + 1]``."""
+        """Loss of a batch of replayed episodes ``[B, L + 1]``, of which other processes may have other parts."""
         out = self.loss(batch)
+        steps, weight = self._shares(batch, out["loss"].dtype)
+        loss: Tensor = out["loss"] * weight
         if self._is_logging_step():
             error = batch[TD_ERROR].sqrt()[batch[MASK]].mean()
-            self._log_train(loss=out["loss"], td_error=error, value=out["value"], target=out["target"])
-        return out["loss"]  # type: ignore[no-any-return]
+            means = {"td_error": error, "value": out["value"], "target": out["target"]}
+            self._log_train(loss=loss, **{name: mean * steps for name, mean in means.items()})
+        return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Log the norm of the gradient before it is clipped."""
         if self._is_logging_step():
             gradients = [p.grad for p in self.loss.parameters() if p.grad is not None]
             self._log_train(grad_norm=torch.nn.utils.get_total_norm(gradients))
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, and update the targets in the same breath: what Lightning saves after it is consistent."""
-        super().optimizer_step(*args, **kwargs)
-        self.target_update.step()
 
     def configure_optimizers(self) -> Any:
         """One optimizer for agent and mixer, and the decay of its learning rate if there is one."""
@@ -235,6 +246,8 @@ class QLearner(LightningModule):
             optimizer = Adam(parameters, lr=hp["learning_rate"])
         else:
             optimizer = RMSprop(parameters, lr=hp["learning_rate"], alpha=0.99, eps=1e-5)
+        # In the same breath as its steps: what Lightning saves after one is consistent.
+        self.target_update.follow(optimizer)
         if hp["final_learning_rate"] is None:
             return optimizer
         if self.trainer.max_steps < 1:
@@ -289,6 +302,14 @@ class QLearner(LightningModule):
                     " trained with; the config.yaml of its run tells."
                 )
 
+    def _autocast(self) -> AbstractContextManager[object]:
+        """What Lightning opens around its steps in mixed precision; battles are played outside of them."""
+        try:
+            plugin = self.trainer.precision_plugin
+        except RuntimeError:  # There is no trainer.
+            return nullcontext()
+        return plugin.autocast_context_manager() if isinstance(plugin, MixedPrecision) else nullcontext()
+
     def _evaluate(self, battles: TensorDict, stage: str) -> None:
         mask, info = battles[MASK], battles.get(INFO, {})
         self.metrics["return"].update(battles[REWARD], mask)
@@ -311,7 +332,22 @@ class QLearner(LightningModule):
         return every > 0 and (self.global_step + 1) % every == 0
 
     def _log_train(self, **scalars: Tensor) -> None:
-        self.log_dict({f"train/{name}": value for name, value in scalars.items()}, batch_size=1)
+        several = self.trainer.world_size > 1
+        self.log_dict({f"train/{name}": value for name, value in scalars.items()}, batch_size=1, sync_dist=several)
+
+    def _shares(self, batch: TensorDict, dtype: torch.dtype) -> tuple[Tensor | float, Tensor | float]:
+        """What this process's mean over steps, and its weighted mean, count in the mean over all processes.
+
+        Parts of a batch have different numbers of steps, so that the mean of their means is not the mean of the batch.
+        """
+        if self.trainer.world_size == 1:
+            return 1.0, 1.0
+        mask, key = batch[MASK], self.loss.tensor_keys.priority_weight
+        weight = mask if key is None else mask * batch[key]
+        ours = torch.stack([mask.sum().to(dtype), weight.sum().to(dtype)])
+        mean: Tensor = self.trainer.strategy.reduce(ours.clone(), reduce_op="mean")
+        steps, weighted = ours / mean
+        return steps, weighted
 
 
 def _refuse_bad_options(options: Mapping[str, Any]) -> None:

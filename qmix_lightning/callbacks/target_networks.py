@@ -86,7 +86,7 @@ class TargetUpdater(Callback):
         trained = set(update.loss_module.parameters())
         for optimizer in trainer.optimizers:
             if any(parameter in trained for group in optimizer.param_groups for parameter in group["params"]):
-                self._hooks.append(optimizer.register_step_post_hook(lambda *_: update.step()))
+                self._hooks.append(update.follow(optimizer))
         if not self._hooks:
             raise ValueError(
                 f"TargetUpdater expected an optimizer with parameters of {self.loss!r}, but none of"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Size, Tensor, nn
 
 from qmix_lightning.actors.action_spaces import expand_mask, greedy_action, value_of_action
 from qmix_lightning.functional.masks import without_padding
+from qmix_lightning.functional.precision import HALF, as_given, autocasts, uncast
 from qmix_lightning.functional.values import legal_max
 
 
@@ -114,10 +116,13 @@ class FactoredValue:
         return Entries(at, shape, where)
 
     def action_values(self, entries: Entries) -> Tensor:
-        """The value of every action of every agent ``[*B, N, A]``; what else the network writes is added."""
+        """The value of every action of every agent ``[*B, N, A]``; what else the network writes is added.
+
+        Under autocast the network runs in half precision, and everything after it in single.
+        """
         for call in self._chain:
             call(entries)
-        return entries.found(self._action_value)
+        return uncast(entries.found(self._action_value))
 
     def chosen(self, values: Tensor, action: Tensor) -> Tensor:
         """The value ``[*B, N, 1]`` of each agent's action."""
@@ -150,10 +155,24 @@ class FactoredValue:
             # An agent that is not there contributes nothing.
             chosen = torch.where(self._present(entries, chosen), chosen, 0)
         entries.at[self._local_value] = chosen
-        self._mix(entries)
+        with self._as_made(entries, chosen.device):
+            self._mix(entries)
         joint = entries.found(self._global_value)
         # Half precision is good enough for networks, not for differences of their outputs.
         return joint if joint.dtype in (torch.float32, torch.float64) else joint.float()
+
+    def _as_made(self, entries: Entries, device: torch.device) -> AbstractContextManager[object]:
+        """Under autocast, a context for the mixer to run in the precision of its parameters, and its inputs in that."""
+        if not autocasts(device):
+            return nullcontext()
+        # Parameters of targets are buffers.
+        if any(tensor.dtype in HALF for tensor in (*self.mixer.parameters(), *self.mixer.buffers())):
+            return nullcontext()
+        for key in self._mix.in_keys:
+            # Such as a memory that the local network has written.
+            if isinstance(entry := entries.at.get(key), Tensor):
+                entries.at[key] = uncast(entry)
+        return as_given(device)
 
     def _present(self, entries: Entries, like: Tensor) -> Tensor:
         """Which agents are there, ``[*B, N, 1]`` bool."""

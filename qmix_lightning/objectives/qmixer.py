@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from qmix_lightning.actors.action_spaces import GREEDY_SPACES, find_action_space
 from qmix_lightning.actors.safe_sequential import SafeSequential
 from qmix_lightning.functional.masks import masked_mean, without_padding
+from qmix_lightning.functional.precision import as_given
 from qmix_lightning.mixers.base import Mixer
 from qmix_lightning.objectives.base import AbstractLoss
 from qmix_lightning.objectives.batch import (
@@ -74,6 +75,8 @@ class QMixerLoss(AbstractLoss):
 
     The squared error of each transition is written to ``"td_error"`` ``[*B, 1]`` (``[B, T+1, 1]`` for episodes, whose
     last step only bootstraps), 0 on padding.
+
+    Under autocast the local network computes in half precision, and everything after it in single.
 
     Args:
         local_value_network: TensorDict module that writes ``("agents", "action_value")`` ``[*B, N, A]``. It may end
@@ -318,21 +321,22 @@ class QMixerLoss(AbstractLoss):
         steps = batch.without_last() if self.layout == "episode" else batch
         if next_value.shape != steps.reward.shape:
             raise RuntimeError(unequal_shapes(steps, next_value.shape))
-        target = estimator.forward(
-            without_padding(steps.reward, steps.mask), next_value, steps.terminated, steps.done,
-            mask=steps.mask, time_dim=time_dim, steps=steps.steps, groups=steps.groups,
-        )  # fmt: skip
+        with as_given(value.device):
+            target = estimator.forward(
+                without_padding(steps.reward, steps.mask), next_value, steps.terminated, steps.done,
+                mask=steps.mask, time_dim=time_dim, steps=steps.steps, groups=steps.groups,
+            )  # fmt: skip
 
-        error = without_padding(value.detach() - target, steps.mask)
-        error = error.abs() if self.td_error == "absolute" else error.square()
-        error = F.pad(error, (0, 0, 0, 1)) if self.layout == "episode" else error
-        error = error if tensordict.device is None else error.to(tensordict.device)
-        # What is locked, as memory-mapped data are, can only be written over.
-        write = tensordict.set_ if tensordict.is_locked and keys.priority in tensordict else tensordict.set
-        write(keys.priority, error)
-        losses = {"loss": self._reduce(value, target, steps)}
-        if self.diagnostics:
-            losses |= {name: masked_mean(v, steps.mask) for name, v in (("value", value.detach()), ("target", target))}
+            error = without_padding(value.detach() - target, steps.mask)
+            error = error.abs() if self.td_error == "absolute" else error.square()
+            error = F.pad(error, (0, 0, 0, 1)) if self.layout == "episode" else error
+            error = error if tensordict.device is None else error.to(tensordict.device)
+            # What is locked, as memory-mapped data are, can only be written over.
+            write = tensordict.set_ if tensordict.is_locked and keys.priority in tensordict else tensordict.set
+            write(keys.priority, error)
+            losses = {"loss": self._reduce(value, target, steps)}
+            if self.diagnostics:
+                losses["value"], losses["target"] = (masked_mean(v, steps.mask) for v in (value.detach(), target))
         return TensorDict(losses, [])
 
     @property

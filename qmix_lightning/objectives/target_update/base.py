@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import torch
 from tensordict.nn import TensorDictParams
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 Pairs = tuple[list[Tensor], list[Tensor]]
 """Tensors of the targets, and those of the online networks that they follow."""
@@ -57,6 +59,37 @@ class AbstractTargetUpdate(nn.Module, ABC):
     @abstractmethod
     def step(self) -> None:
         """Update the targets; call it after every step of the optimizer."""
+
+    def follow(self, optimizer: Optimizer) -> RemovableHandle:
+        """Do :meth:`step` within each step that an optimizer makes from now on, as its last act.
+
+        Whatever happens after it sees the new targets. A step that :class:`torch.amp.GradScaler` leaves out because a
+        gradient overflowed is none.
+
+        Args:
+            optimizer: Of the loss's parameters.
+
+        Returns:
+            What ends it, by ``remove()``.
+
+        Example:
+            >>> from qmix_lightning.mixers.vdn import VDNMixer
+            >>> from qmix_lightning.objectives.qmixer import QMixerLoss
+            >>> from qmix_lightning.objectives.target_update.hard import HardUpdate
+            >>> loss = QMixerLoss(nn.Linear(10, 4), VDNMixer(n_agents=3), action_space="categorical")
+            >>> optimizer, update = torch.optim.Adam(loss.parameters()), HardUpdate(loss)
+            >>> following = update.follow(optimizer)
+            >>> optimizer.step()
+            >>> update
+            HardUpdate(value_network_update_interval=1000, counter=1)
+        """
+        return optimizer.register_step_post_hook(self._after_step)
+
+    def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # Others are not called where a gradient overflowed; fused ones are told so, and change nothing.
+        overflow = getattr(optimizer, "found_inf", None)
+        if overflow is None or not overflow.item():
+            self.step()
 
     @torch.no_grad()
     def init_(self) -> None:

@@ -1,0 +1,79 @@
+"""Agents that do what they value most, but for an ε of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+
+import torch
+from torch import Generator, Tensor
+
+from qmix_lightning.agents.base import AbstractAgent
+from qmix_lightning.exploration.epsilon_greedy import epsilon_greedy
+from qmix_lightning.functional.values import legal_argmax
+
+
+class EpsilonGreedyPolicy:
+    """A :class:`~qmix_lightning.spec.Policy` of agents that share a network.
+
+    Args:
+        agent: Whose values exploring agents follow.
+        greedy_agent: Whose values greedy agents follow.
+        epsilon: Probability ε of a random action, after so many environment steps.
+        autocast: What is opened around every call of the network, for mixed precision.
+
+    Example:
+        >>> from qmix_lightning.agents.mlp import MLPAgent
+        >>> from qmix_lightning.spec import TaskSpec
+        >>> agent = MLPAgent(TaskSpec("some/task", 2, 3, observation_size=5, state_size=7, episode_limit=9))
+        >>> policy = EpsilonGreedyPolicy(agent, agent, lambda env_steps: 0.05)
+        >>> legal, none = torch.tensor([[[True, False, False]] * 2]), torch.full((1, 2), -1)
+        >>> policy.act(torch.zeros(1, 2, 5), legal, none, policy.initial_memory(1))[0]
+        tensor([[0, 0]])
+    """
+
+    def __init__(
+        self,
+        agent: AbstractAgent,
+        greedy_agent: AbstractAgent,
+        epsilon: Callable[[int], float],
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self.agent, self.greedy_agent, self.epsilon, self.autocast = agent, greedy_agent, epsilon, autocast
+
+    def initial_memory(self, battles: int) -> Tensor:
+        """Memory of agents that have not seen anything yet."""
+        return self.agent.initial_memory(battles)
+
+    def act(
+        self,
+        observation: Tensor,
+        action_mask: Tensor,
+        last_action: Tensor,
+        memory: Tensor,
+        *,
+        env_steps: int | None = None,
+        generator: Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Choose one legal action for every agent."""
+        agent = self.greedy_agent if env_steps is None else self.agent
+        with self.autocast():
+            # In true half or double precision memories are what the agents are, and observations are not.
+            value, following = agent.step(observation.to(memory.dtype), last_action, memory)
+        memory = following.to(memory.dtype)
+        if env_steps is None:
+            return legal_argmax(value, action_mask), memory
+        return epsilon_greedy(value, action_mask, self.epsilon(env_steps), generator), memory
+
+    def snapshot(self) -> EpsilonGreedyPolicy:
+        """Copy of the agents as they are now."""
+        return EpsilonGreedyPolicy(deepcopy(self.agent), deepcopy(self.greedy_agent), self.epsilon, self.autocast)
+
+    @torch.no_grad()
+    def follow(self, policy: EpsilonGreedyPolicy) -> None:
+        """Become what another policy of the same agents is now."""
+        for ours, theirs in ((self.agent, policy.agent), (self.greedy_agent, policy.greedy_agent)):
+            ours_all, theirs_all = ([*agent.parameters(), *agent.buffers()] for agent in (ours, theirs))
+            if ours_all:
+                torch._foreach_copy_(ours_all, theirs_all)
