@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.profilers import PassThroughProfiler, Profiler
+from lightning.pytorch.utilities import rank_zero_warn
 from tensordict import TensorDict
 
 from qmix_lightning.envs.base import AbstractEnvironment
 from qmix_lightning.envs.registry import make
-from qmix_lightning.launching import alone, launched_processes
+from qmix_lightning.loaders import PlayedBattles, ReplayedBatches
+from qmix_lightning.ranks import Ranks
 from qmix_lightning.replay.buffer import ReplayBuffer
+from qmix_lightning.replay.layout import Precision
+from qmix_lightning.replay.samplers.base import AbstractSampler
 from qmix_lightning.replay.samplers.prioritised import PrioritisedSampler
 from qmix_lightning.replay.samplers.uniform import UniformSampler
+from qmix_lightning.rollout.ahead import OneAhead
 from qmix_lightning.rollout.batched import BatchedRollout
-from qmix_lightning.spec import MASK, Policy, TaskSpec
+from qmix_lightning.savepoints import ReplayCheckpoint, Savepoints
+from qmix_lightning.spec import MASK, Freezable, Policy, TaskSpec
 
 Stage = Literal["train", "val", "test"]
 
-_ENDLESS = 2**31 - 1
-
 _EVALUATED_AT_ONCE = 128
 """Battles that an evaluation plays side by side, and again until there are enough."""
+
+_SIDECARS = "replay"
+"""Folder, beside the checkpoints, of what each process saves for itself."""
 
 
 class ReplayDataModule(LightningDataModule):
@@ -39,21 +51,39 @@ class ReplayDataModule(LightningDataModule):
     Args:
         env: Name of the environment, e.g. ``battle/3m``.
         env_options: Further arguments of the environment.
-        num_envs: Number of battles played side by side.
-        batch_size: Episodes in a training batch.
+        num_envs: Number of battles played side by side, by all processes together.
+        batch_size: Episodes in a training batch, of all processes together: N of them learn as one does.
         replay_ratio: Steps replayed for every environment step collected.
-        capacity: Episodes kept for replay. Memory grows with them: 38 kB an episode of 3m, 6.6 MB of 27m_vs_30m.
+        capacity: Episodes kept for replay, by all processes together. Memory grows with them: 38 kB an episode of 3m,
+            6.6 MB of 27m_vs_30m, unless they are compact.
+        compact: Whether replay keeps the units of a battle, and what the agents saw is computed again, to the bit, when
+            they are replayed: a fifth of the memory on 3m, a thirtieth on 27m_vs_30m. Worlds that cannot see again
+            are kept whole.
+        replay_precision: Of observations and states that are kept: "float16" takes half the room of "float32". What is
+            compact stays exact.
+        replay_folder: Folder for a replay on disk instead of in memory.
+        replay_device: Where the replay is kept, e.g. "cuda"; None is where the battles are, mostly the CPU.
         prioritised: Whether episodes are replayed the more often the larger their errors were, instead of all alike.
             Needs the callback ReplayPriorities, which the command line adds.
         priority_exponent: Exponent α of the priorities in prioritised replay; 0 is uniform.
         importance_exponent: Exponent β, at the start of training, of the weights that take the bias of prioritised
             replay out of the loss; 1, which takes all of it, is reached at the trainer's last update.
+        overlap: Whether the battles that the next batch needs are played in a thread during this update, by the
+            policy from before it. The course of training depends on this choice, not on which of the two is faster.
+        replay_checkpoint: Where checkpoints keep the replay, without which a run does not go on exactly: in files
+            beside them ("sidecar"), inside ("inline"), or nowhere ("none"), so that a resumed run collects anew.
         val_episodes: Battles in a validation.
         test_episodes: Battles in a test.
         seed: Seed of battles, exploration and replay; None takes the one that ``seed_everything`` was given before, or
             else 0.
 
     Attributes:
+        env_steps: Environment steps collected so far, by all processes.
+        replayed_steps: Steps in all batches so far, of all processes.
+        seconds: Spent so far on collecting, on sampling and on playing evaluations, by this process.
+        ranks: The processes that train together.
+        rollout: This process's battles.
+        buffer: This process's replay.
         has_priority_update: Whether somebody promised to tell the buffer the priorities of what was replayed.
 
     Raises:
@@ -74,9 +104,15 @@ class ReplayDataModule(LightningDataModule):
         batch_size: int = 32,
         replay_ratio: float = 8.0,
         capacity: int = 5_000,
+        compact: bool = True,
+        replay_precision: Precision = "float32",
+        replay_folder: str | None = None,
+        replay_device: str | None = None,
         prioritised: bool = False,
         priority_exponent: float = 0.6,
         importance_exponent: float = 0.4,
+        overlap: bool = False,
+        replay_checkpoint: ReplayCheckpoint = "sidecar",
         val_episodes: int = 128,
         test_episodes: int = 512,
         seed: int | None = None,
@@ -89,32 +125,49 @@ class ReplayDataModule(LightningDataModule):
             if number <= 0:
                 raise ValueError(f"{name} must be positive, got {number}.")
         self.env, self.env_options, self.num_envs = env, env_options or {}, num_envs
-        self.replay_ratio, self.prioritised = replay_ratio, prioritised
+        self.batch_size, self.capacity, self.replay_ratio = batch_size, capacity, replay_ratio
+        self.compact, self.replay_precision = compact, replay_precision
+        self.replay_folder, self.replay_device = replay_folder, replay_device
+        self.prioritised, self.priority_exponent = prioritised, priority_exponent
         self.importance_exponent = importance_exponent
+        self.overlap, self.replay_checkpoint = overlap, replay_checkpoint
         self.val_episodes, self.test_episodes = val_episodes, test_episodes
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
-        self.rollout = BatchedRollout(self._make(num_envs, "train"), seed=self._derive("train", 1))
-        draws = self._derive("train", 2)
+        self.has_priority_update = False
+        self.replayed_steps = self.env_steps = 0
+        self.seconds = {"collect": 0.0, "sample": 0.0, "evaluate": 0.0}
+        self.ranks = Ranks()
+        self._evaluation: BatchedRollout | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make this process's share of the battles and of the replay."""
+        ranks, num_envs = self.ranks, self.ranks.share(self.num_envs, "num_envs")
+        env = self._make(num_envs, "train", ranks.rank * num_envs)
+        compact = self.compact and bool(env.snapshot_keys)
+        seed = self._derive("train", 1, ranks.rank)
+        self.rollout = BatchedRollout(env, seed=seed, replicas=ranks.size, compact=compact)
+        self.ahead = OneAhead(self.rollout)
+        capacity, draws = self.capacity // ranks.size, self._derive("train", 2, ranks.rank)
+        sampler: AbstractSampler = UniformSampler(draws)
+        if self.prioritised:
+            sampler = PrioritisedSampler(capacity, draws, alpha=self.priority_exponent, beta=self.importance_exponent)
+            sampler.least_chance = ranks.least
         self.buffer = ReplayBuffer(
             capacity,
-            batch_size,
-            PrioritisedSampler(capacity, draws, alpha=priority_exponent, beta=importance_exponent)
-            if prioritised
-            else UniformSampler(draws),
+            ranks.share(self.batch_size, "batch_size"),
+            sampler,
+            device=self.replay_device,
+            folder=Path(self.replay_folder) / f"rank{ranks.rank}" if self.replay_folder else None,
+            precision=self.replay_precision,
+            observe=env.observe if compact else None,
         )
-        self.has_priority_update = False
-        self.replayed_steps = 0
-        self._evaluation: BatchedRollout | None = None
+        self._savepoints = Savepoints(ranks, self.rollout, self.ahead, self.buffer, self.replay_checkpoint)
 
     @property
     def spec(self) -> TaskSpec:
         """The task's sizes."""
         return self.rollout.spec
-
-    @property
-    def env_steps(self) -> int:
-        """Environment steps collected for training so far."""
-        return self.rollout.env_steps
 
     def train_dataloader(self) -> ReplayedBatches:
         """Batches of replayed episodes ``[batch_size, L + 1]``, without end.
@@ -127,35 +180,43 @@ class ReplayDataModule(LightningDataModule):
                 "Prioritised replay expected a callback that updates the priorities, got none. Add ReplayPriorities()"
                 " to the trainer's callbacks, or set prioritised=False."
             )
-        return ReplayedBatches(self)
+        return ReplayedBatches(self.next_batch)
 
     def val_dataloader(self) -> PlayedBattles:
-        """One batch of ``val_episodes`` battles."""
-        return PlayedBattles(self, "val", self.val_episodes)
+        """One batch of this process's share of ``val_episodes`` battles."""
+        return PlayedBattles(partial(self.play, "val", self.val_episodes))
 
     def test_dataloader(self) -> PlayedBattles:
-        """One batch of ``test_episodes`` battles."""
-        return PlayedBattles(self, "test", self.test_episodes)
+        """One batch of this process's share of ``test_episodes`` battles."""
+        return PlayedBattles(partial(self.play, "test", self.test_episodes))
 
     def next_batch(self) -> TensorDict:
         """Collect until the replay ratio allows for another batch, and draw it."""
         policy = self.policy()
-        while len(self.buffer) < self.buffer.batch_size or self.replayed_steps >= self.replay_ratio * self.env_steps:
-            episodes = self.rollout.step(policy, explore=True)
-            if episodes is not None:
-                self.buffer.extend(episodes)
-        batch = self.buffer.sample()
-        self.replayed_steps += int(batch[MASK].sum())
+        with self._stage("collect"):
+            self._keep(self.ahead.finish())
+            # All processes play equally many steps, each of its own battles: their counts agree without a word.
+            for _ in range(self._due()):
+                self._collect(policy)
+            while self.ranks.least(len(self.buffer)) < self.buffer.batch_size:
+                self._collect(policy)
+        with self._stage("sample"):
+            batch = self.buffer.sample()
+            self.replayed_steps += self.ranks.sum(int(batch[MASK].sum()))
+        if self.overlap:
+            self.ahead.begin(self._snapshot(), self._due())
         return batch
 
     def play(self, stage: Stage, episodes: int) -> TensorDict:
-        """Play fresh battles greedily; the seed depends on the stage and the update."""
-        num_envs = min(episodes, _EVALUATED_AT_ONCE)
-        if self._evaluation is None or self._evaluation.env.num_envs != num_envs:
+        """Play this process's share of fresh greedy battles; the seed depends on the stage and the update."""
+        together = max(min(episodes, _EVALUATED_AT_ONCE), self.ranks.size)
+        first, end = self.ranks.range(together)
+        if self._evaluation is None or self._evaluation.env.num_envs != end - first:
             self._close_evaluation()
-            self._evaluation = BatchedRollout(self._make(num_envs, stage))
+            self._evaluation = BatchedRollout(self._make(end - first, stage, first), first=first, round_size=together)
         update = self.trainer.global_step if self.trainer is not None else 0
-        return self._evaluation.play(self.policy(), episodes, seed=self._derive(stage, update))
+        with self._stage("evaluate"):
+            return self._evaluation.play(self.policy(), episodes, seed=self._derive(stage, update))
 
     def policy(self) -> Policy:
         """Whoever is being trained.
@@ -172,85 +233,100 @@ class ReplayDataModule(LightningDataModule):
         return module
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters and the state of the exploration; episodes are not kept, so that a resumed run collects anew."""
-        return {"rollout": self.rollout.state_dict(), "replayed_steps": self.replayed_steps}
+        """Everything that the rest of training depends on, of all processes; the replay as ``replay_checkpoint`` says.
+
+        To be called by all processes.
+        """
+        counts = {"env_steps": self.env_steps, "replayed_steps": self.replayed_steps}
+        update = self.trainer.global_step if self.trainer is not None else 0
+        return {**counts, **self._savepoints.save(self._sidecars(), f"{update:09d}-{self.replayed_steps}")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting where a checkpoint was written; an evaluation of a checkpoint has no use for that."""
+        """Go on where a checkpoint was written; an evaluation of a checkpoint has no use for that."""
         if self.trainer is None or self.trainer.state.fn != "fit":
             return
-        self.rollout.load_state_dict(state_dict["rollout"])
-        self.replayed_steps = state_dict["replayed_steps"]
-        self.rollout.env.seed(self._derive("train", self.env_steps))
+        self.env_steps, self.replayed_steps = state_dict["env_steps"], state_dict["replayed_steps"]
+        path = self.trainer.ckpt_path
+        reasons = self._savepoints.load(state_dict, Path(path).parent / _SIDECARS if path else None)
+        if reasons:
+            # New battles, not those of the start again.
+            self.rollout.env_steps = self.env_steps
+            self.rollout.env.seed(self._derive("train", self.env_steps))
+            self.rollout.seed += self.env_steps
+        if said := dict.fromkeys(reason for each in self.ranks.gather(reasons) for reason in each):
+            rank_zero_warn(f"This run goes on from {path or 'its checkpoint'}, but not exactly: {'; '.join(said)}.")
 
     def setup(self, stage: str) -> None:
-        """Refuse a world of several processes, whose battles would all be the same.
+        """Take this process's share of a trainer's battles, batches and replay.
 
         Raises:
-            ValueError: If the trainer has more than one process, or a launcher has started more than one.
+            ValueError: If num_envs or batch_size cannot be divided evenly.
         """
-        if (launched := launched_processes()) > 1:
-            raise ValueError(alone(launched))
-        if self.trainer is not None and self.trainer.world_size > 1:
-            raise ValueError(
-                f"Battles are played by one process so far, got a trainer of {self.trainer.world_size}. Use devices=1."
-            )
+        if self.trainer is not None and self.trainer.world_size != self.ranks.size:
+            self.close()
+            self.ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
+            self._begin()
 
     def teardown(self, stage: str) -> None:
         """Give back what evaluations hold; the battles of training stay, so that a fit can go on."""
         self._close_evaluation()
 
     def close(self) -> None:
-        """Give back processes, files and memory of all battles."""
+        """Give back threads, processes, files and memory of all battles."""
         self._close_evaluation()
+        self.ahead.close()
         self.rollout.close()
+
+    def _sidecars(self) -> Path | None:
+        """Where files beside the checkpoints go."""
+        saver = self.trainer.checkpoint_callback if self.trainer is not None else None
+        folder = getattr(saver, "dirpath", None)
+        return Path(folder) / _SIDECARS if folder else None
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        """Count the seconds of a stage, for the monitor and for Lightning's profilers."""
+        began = time.perf_counter()
+        profiler: Profiler = getattr(self.trainer, "profiler", None) or PassThroughProfiler()
+        with profiler.profile(f"[ReplayDataModule]{name}"):
+            yield
+        self.seconds[name] += time.perf_counter() - began
+
+    def _due(self) -> int:
+        """Steps of all battles until the replay ratio allows for another batch."""
+        steps = 0
+        while self.replayed_steps >= self.replay_ratio * (self.rollout.env_steps + steps * self.num_envs):
+            steps += 1
+        return steps
+
+    def _collect(self, policy: Policy) -> None:
+        episodes = self.rollout.step(policy, explore=True)
+        self._keep([] if episodes is None else [episodes])
+
+    def _keep(self, played: list[TensorDict]) -> None:
+        for episodes in played:
+            self.buffer.extend(episodes)
+        # The rollout's own count runs ahead while it plays in a thread.
+        self.env_steps = self.rollout.env_steps
+
+    def _snapshot(self) -> Policy:
+        policy = self.policy()
+        if not isinstance(policy, Freezable):
+            raise TypeError(
+                "Battles that go on during an update expected a module with a snapshot() of its policy, got"
+                f" {type(policy).__name__}. QLearner has one; or set overlap=False."
+            )
+        return policy.snapshot()
 
     def _close_evaluation(self) -> None:
         if self._evaluation is not None:
             self._evaluation.close()
             self._evaluation = None
 
-    def _make(self, num_envs: int, stage: Stage) -> AbstractEnvironment:
-        return make(self.env, num_envs=num_envs, seed=self._derive(stage, 0), **self.env_options)
+    def _make(self, num_envs: int, stage: Stage, first: int) -> AbstractEnvironment:
+        return make(self.env, num_envs=num_envs, seed=self._derive(stage, 0), first=first, **self.env_options)
 
-    def _derive(self, stage: Stage, number: int) -> int:
+    def _derive(self, stage: Stage, number: int, rank: int = 0) -> int:
         """A seed for each use of randomness, independent of the others."""
-        key = (("train", "val", "test").index(stage), number)
+        key = (("train", "val", "test").index(stage), number, *[rank] * (rank > 0))
         return int(np.random.SeedSequence(self.seed, spawn_key=key).generate_state(1)[0])
-
-
-class ReplayedBatches:
-    """The training batches.
-
-    Their number is given, and so Lightning does not fetch one ahead of the update before it.
-    """
-
-    def __init__(self, data: ReplayDataModule) -> None:
-        self._data = data
-
-    def __len__(self) -> int:
-        return _ENDLESS
-
-    def __iter__(self) -> Iterator[TensorDict]:
-        while True:
-            yield self._data.next_batch()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the data module remembers."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to do."""
-
-
-class PlayedBattles:
-    """One batch of battles, played when it is asked for."""
-
-    def __init__(self, data: ReplayDataModule, stage: Stage, episodes: int) -> None:
-        self._data, self._stage, self._episodes = data, stage, episodes
-
-    def __len__(self) -> int:
-        return 1
-
-    def __iter__(self) -> Iterator[TensorDict]:
-        yield self._data.play(self._stage, self._episodes)

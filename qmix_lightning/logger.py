@@ -29,6 +29,10 @@ class EnvStepLogger(TensorBoardLogger):
         super().__init__(save_dir, name=name, version=version, default_hp_metric=False)
         self.env_steps: Callable[[], int] | None = None
 
+    def go_on_from(self, env_steps: int) -> None:
+        """Take back the points after so many environment steps, which a run that was broken off will draw anew."""
+        self._kwargs["purge_step"] = env_steps + 1
+
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write scalars against the environment steps, once a monitor has told where to read them."""
         # Lightning adds its epoch to everything; here there is only one.

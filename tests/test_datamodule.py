@@ -2,9 +2,11 @@ import os
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from qmix_lightning.callbacks.priorities import ReplayPriorities
 from qmix_lightning.datamodule import ReplayDataModule
+from qmix_lightning.module import QLearner
 from qmix_lightning.spec import ACTION, EPISODE, MASK, OBSERVATION, PRIORITY_WEIGHT
 from tests.training import LIGHTNINGS_OWN_WARNING, Mute, quiet_trainer, small_data, small_learner
 
@@ -71,7 +73,7 @@ def test_prioritised_replay_plays_the_battles_of_uniform_replay():
     quiet_trainer(1, callbacks=[ReplayPriorities()]).fit(small_learner(data), data)
     place = torch.arange(len(data.buffer))
     assert data.env_steps == uniform.env_steps
-    assert (data.buffer._storage.read(place) == uniform.buffer._storage.read(place)).all()
+    assert (data.buffer.storage.read(place) == uniform.buffer.storage.read(place)).all()
 
 
 def test_the_seed_is_that_of_seed_everything_unless_given(monkeypatch):
@@ -88,25 +90,89 @@ def test_options_reach_the_environment():
     assert data.spec.n_actions == 2
 
 
-def test_what_a_checkpoint_keeps_is_read_without_running_code_and_goes_on(tmp_path):
-    data = trained(3, "battle/3m")
+def taken_up(state, data):
+    data.trainer = quiet_trainer(1)
+    data.trainer.state.fn = "fit"
+    data.load_state_dict(state)
+    return data
+
+
+@pytest.mark.parametrize("options", [{}, {"compact": False}, {"prioritised": True}, {"overlap": True}])
+def test_what_a_checkpoint_keeps_is_read_without_running_code_and_goes_on(tmp_path, options):
+    options = {**options, "replay_ratio": 1.0, "capacity": 30}
+    data, callbacks = small_data("battle/3m", **options), [ReplayPriorities()] if "prioritised" in options else []
+    learner = small_learner(data, epsilon_start=0.1)
+    quiet_trainer(20, callbacks=callbacks).fit(learner, data)
     torch.save(data.state_dict(), tmp_path / "data.pt")
-    state, again = torch.load(tmp_path / "data.pt", weights_only=True), small_data("battle/3m")
+    again = taken_up(torch.load(tmp_path / "data.pt", weights_only=True), small_data("battle/3m", **options))
+    again.trainer.strategy.connect(learner)
 
-    again.trainer = quiet_trainer(1)
-    again.trainer.state.fn = "fit"
-    again.load_state_dict(state)
     assert (again.env_steps, again.replayed_steps) == (data.env_steps, data.replayed_steps)
-    assert again.rollout.episodes == data.rollout.episodes
+    assert again.rollout.episodes == data.rollout.episodes > 30, "the replay is full"
+    for _ in range(10):
+        assert (data.next_batch() == again.next_batch()).all()
+    data.close()
+    again.close()
 
 
-def test_a_resumed_run_does_not_repeat_the_battles_of_the_first():
-    data, again = trained(3, "battle/3m"), small_data("battle/3m")
+def test_without_its_replay_a_run_goes_on_with_new_battles():
+    data = trained(3, "battle/3m", replay_checkpoint="none")
     first = small_data("battle/3m").rollout.env.reset()[OBSERVATION].clone()
-    again.trainer = quiet_trainer(1)
-    again.trainer.state.fn = "fit"
-    again.load_state_dict(data.state_dict())
+    with pytest.warns(UserWarning, match="not exactly: the checkpoint was written without its replay, which is collec"):
+        again = taken_up(data.state_dict(), small_data("battle/3m"))
+    assert (again.env_steps, again.replayed_steps) == (data.env_steps, data.replayed_steps)
+    assert len(again.buffer) == 0
     assert not torch.equal(again.rollout.env.reset()[OBSERVATION], first)
+
+
+def test_battles_side_by_side_in_another_number_begin_anew():
+    data = trained(3, "battle/3m")
+    with pytest.warns(UserWarning, match="not exactly: battles under way could not be taken up and begin anew"):
+        again = taken_up(data.state_dict(), small_data("battle/3m", num_envs=8))
+    assert again.env_steps == data.env_steps
+    assert len(again.buffer) == len(data.buffer)
+
+
+@pytest.mark.parametrize(
+    "other", [{"compact": False}, {"replay_precision": "float16", "compact": False}, {"replay_folder": "."}]
+)
+def test_how_the_replay_is_kept_does_not_change_what_is_replayed(other, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    usual, data = trained(3, "battle/3m"), trained(3, "battle/3m", **other)
+    assert data.env_steps == usual.env_steps
+    ours, theirs = usual.buffer.sample(), data.buffer.sample()
+    for key in theirs.keys(True, True):
+        close = {"rtol": 1e-3, "atol": 1e-3} if "replay_precision" in other else {"rtol": 0, "atol": 0}
+        torch.testing.assert_close(theirs[key], ours[key], **close)
+
+
+def test_battles_one_ahead_are_played_by_the_policy_from_before_the_update():
+    class Watcher(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            self.before = [parameter.clone() for parameter in pl_module.agent.parameters()]
+
+    watcher, data = Watcher(), small_data("battle/3m", replay_ratio=1.0, overlap=True)
+    learner = small_learner(data, learning_rate=0.1)
+    quiet_trainer(20, callbacks=[watcher]).fit(learner, data)
+    assert data.replayed_steps > data.env_steps - 2 * 4, "the replay ratio holds as in turn"
+    data.ahead.wait()
+    assert data.rollout.env_steps > data.env_steps, "more was played than anybody has seen"
+    for playing, before, now in zip(
+        learner._snapshot.agent.parameters(), watcher.before, learner.agent.parameters(), strict=True
+    ):
+        assert torch.equal(playing, before)
+        assert not torch.equal(playing, now)
+    data.close()
+
+
+class Unfreezable(QLearner):
+    snapshot = None
+
+
+def test_overlap_needs_a_policy_that_can_be_copied():
+    data = small_data(overlap=True)
+    with pytest.raises(TypeError, match=r"expected a module with a snapshot\(\) of its policy, got Unfreezable"):
+        quiet_trainer(1).fit(Unfreezable(data.spec), data)
 
 
 def test_training_explores():
@@ -142,10 +208,3 @@ def test_a_module_that_cannot_play_is_refused():
     words = r"module to be a Policy, with initial_memory and act, got Mute\. QLearner is one"
     with pytest.raises(TypeError, match=words):
         quiet_trainer(1).fit(Mute(), small_data())
-
-
-def test_a_trainer_of_several_processes_is_refused():
-    data = small_data()
-    data.trainer = quiet_trainer(1, devices=2, strategy="ddp")
-    with pytest.raises(ValueError, match=r"played by one process so far, got a trainer of 2\. Use devices=1"):
-        data.setup("fit")

@@ -272,7 +272,7 @@ def test_a_resumed_run_begins_where_the_other_ended(saved):
     trainer = quiet_trainer(11, callbacks=[Begin(), watch])
     trainer.fit(resumed, again, ckpt_path=path)
     assert trainer.global_step == resumed.target_update.counter == 11
-    assert again.env_steps > data.env_steps
+    assert again.replayed_steps > data.replayed_steps
     # The counter went on from 7: the next copy comes after three more updates.
     copied = [torch.equal(one, other) for one, other in zip(watch.targets, watch.online, strict=True)]
     assert copied == [False, False, False, True, False]

@@ -76,6 +76,12 @@ class TrainingMonitor(Callback):
         )
         self._restart(trainer)
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Have all points on the disk before the checkpoint is: a run that goes on from it does not draw them again."""
+        for logger in trainer.loggers:
+            if isinstance(logger, EnvStepLogger) and trainer.is_global_zero:
+                logger.experiment.flush()
+
     def _restart(self, trainer: Trainer) -> None:
         self._since, self._updates = time.perf_counter(), trainer.global_step
         self._steps = trainer.datamodule.env_steps  # type: ignore[attr-defined]

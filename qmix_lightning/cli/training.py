@@ -7,6 +7,7 @@ import shlex
 import sys
 import warnings
 from argparse import ArgumentError
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins import CheckpointIO
 
 from qmix_lightning.callbacks import BattleProgress, ReplayPriorities, TrainingMonitor
+from qmix_lightning.checkpointing import AtomicCheckpointIO
+from qmix_lightning.cli.resume import WORDS, checkpoint_of, newest_run
 from qmix_lightning.cli.words import in_a_line, refuse, relative, say
 from qmix_lightning.datamodule import ReplayDataModule
-from qmix_lightning.launching import alone, launched_processes
+from qmix_lightning.launching import check_world_size, settled_arguments, trainer_defaults
 from qmix_lightning.logger import EnvStepLogger
 from qmix_lightning.module import OUTCOMES, QLearner
 
@@ -28,6 +32,8 @@ class QMixCLI(LightningCLI):
     """A LightningCLI for QLearner and ReplayDataModule which answers bad input in a line or two."""
 
     def __init__(self, args: list[str] | None = None) -> None:
+        self._goes_on = False
+        self._checkpoint: str | None = None
         options = {"allow_abbrev": False, "exit_on_error": False}
         super().__init__(
             QLearner,
@@ -44,6 +50,7 @@ class QMixCLI(LightningCLI):
                 "log_every_n_steps": 20,
                 "gradient_clip_val": 10.0,
                 "enable_model_summary": False,
+                **trainer_defaults(),
             },
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -64,6 +71,8 @@ class QMixCLI(LightningCLI):
                 "checkpoint.monitor": "val/win_rate",
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best-{step}",
+                # What a run wrote before it was killed is written again by the one that goes on with it.
+                "checkpoint.enable_version_counter": False,
             }
         )
 
@@ -72,7 +81,10 @@ class QMixCLI(LightningCLI):
         for sub in self._subcommand_parsers.values():
             for action in sub._actions:
                 if action.dest == "ckpt_path":  # Lightning's words promise keywords that mean nothing in a new folder.
-                    action.help = "Path of the checkpoint to go on from, or to evaluate."
+                    action.help = (
+                        "Path of the checkpoint to go on from, or to evaluate; `last` goes on with the recipe's newest"
+                        " run, in its folder, where its last checkpoint stands; `best` is that run's best."
+                    )
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
@@ -87,14 +99,20 @@ class QMixCLI(LightningCLI):
         """Make data, model and trainer, or say in a line what is wrong."""
         try:
             super().instantiate_classes()
+            check_world_size(self.trainer.world_size)
         except (ValueError, TypeError, OSError, MisconfigurationException) as error:
             refuse(str(error))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Log a fit to a folder of its own below ``logs/``, unless another logger was asked for."""
+        """Log a fit to a folder of its own below ``logs/``, or to that of the run that it goes on with."""
         asked, fits = self._get(self.config_init, "trainer"), self.subcommand == "fit"
-        if asked["logger"] is None:
-            kwargs["logger"] = EnvStepLogger(self.datamodule.env.replace("/", "-")) if fits else False
+        kwargs |= settled_arguments(asked)
+        logger = asked["logger"]
+        if logger is None:
+            logger = kwargs["logger"] = EnvStepLogger(self.datamodule.env.replace("/", "-")) if fits else False
+        self._checkpoint = self._get(self.config, "ckpt_path")
+        if self._checkpoint in WORDS:
+            self._find_checkpoint(logger, chosen=asked["logger"] is not None)
         if not fits:
             # An evaluation writes nothing.
             self.save_config_callback = None
@@ -104,27 +122,56 @@ class QMixCLI(LightningCLI):
         own = [type(callback) for callback in asked["callbacks"] or []]
         if self.datamodule.prioritised and ReplayPriorities not in own:
             callbacks.append(ReplayPriorities())
-        # Lightning's save_last writes only when the best is written, which can be long before the end.
+        # Lightning's save_last writes only when the best is written, which can be long before the end. Two, so that one
+        # is there whatever happens to the other.
         folder = self._get(self.config, "checkpoint")["dirpath"]
-        callbacks.append(ModelCheckpoint(folder, filename="last", enable_version_counter=False))
+        callbacks.append(
+            ModelCheckpoint(
+                folder, "last-{step}", monitor="step", mode="max", save_top_k=2, enable_version_counter=False
+            )
+        )
         self.trainer_defaults["callbacks"] = callbacks
+        plugins = asked["plugins"] or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
         """Refuse what could not be trained or evaluated before anything is written."""
-        if (launched := launched_processes()) > 1:
-            refuse(alone(launched))
-        if self.trainer.world_size > 1:
-            refuse(f"Battles are played by one process so far, got {self.trainer.world_size}. Use --trainer.devices 1.")
         if self.subcommand == "fit":
             self._refuse_unknown_monitor()
             self._refuse_endless_schedule()
-        path = self._get(self.config, "ckpt_path")
-        if path is not None:
-            self._refuse_unfit_checkpoint(path)
-        if self.subcommand == "fit":
+        if self._checkpoint is not None:
+            self._refuse_unfit_checkpoint(self._checkpoint)
+        if self.subcommand == "fit" and not self._goes_on and self.trainer.is_global_zero:
             # Last, because asking for the folder makes it.
             self._refuse_used_folder()
+
+    def _find_checkpoint(self, logger: Any, *, chosen: bool) -> None:
+        """Put a path in the place of "last" or "best", of the newest run of the recipe or that of a chosen logger."""
+        word, saved = str(self._checkpoint), self._get(self.config, "checkpoint")["dirpath"]
+        runs = Path("logs") / self.datamodule.env.replace("/", "-")
+        run = Path(logger.log_dir) if chosen and logger else newest_run(runs)
+        path = checkpoint_of(run, word, saved) if run else None
+        if path is None and self.subcommand != "fit":
+            refuse(f"There is no {word} checkpoint in {run or runs}. Train first: qmix fit, or give the path of one.")
+        if path is None:
+            # Whoever starts a run by the same words again and again need not know whether it was there before.
+            say("resume:", f"there is no {word} checkpoint in {run or runs} yet, training starts anew")
+        elif self.subcommand == "fit" and word == "last" and isinstance(logger, EnvStepLogger):
+            assert run is not None, "The checkpoint was found in it."
+            self._goes_on = True
+            self.save_config_kwargs["overwrite"] = True
+            if not chosen:
+                logger._version = run.name
+            with suppress(Exception):  # A file of another kind is refused, in words, later.
+                state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+                logger.go_on_from(state[ReplayDataModule.__qualname__]["env_steps"])
+        self._checkpoint = None if path is None else str(path)
+        self.config_init[self.subcommand]["ckpt_path"] = self._checkpoint
+        # What a run saves of its configuration must make it again from the start.
+        self.config[self.subcommand]["ckpt_path"] = None
 
     def _refuse_endless_schedule(self) -> None:
         rate = self.model.hparams["final_learning_rate"]
@@ -172,7 +219,8 @@ class QMixCLI(LightningCLI):
         except ValueError as error:
             refuse(str(error))
         done, last = checkpoint["global_step"], self.trainer.max_steps
-        if self.subcommand == "fit" and 0 < last <= done:
+        # A run that was killed after its last update has its test still to come.
+        if self.subcommand == "fit" and 0 < last <= done and not self._goes_on:
             refuse(f"{path} has {done} updates already, trainer.max_steps is {last}. Give more: --trainer.max_steps.")
 
     def after_fit(self) -> None:
@@ -180,6 +228,8 @@ class QMixCLI(LightningCLI):
         saved = self.trainer.checkpoint_callback
         if self.trainer.fast_dev_run or not isinstance(saved, ModelCheckpoint):  # type: ignore[attr-defined]
             return
+        if self.trainer.received_sigterm:
+            raise SystemExit(143)
         last = Path(saved.dirpath or "") / "last.ckpt"
         self.trainer.save_checkpoint(last)
         # A run that goes on from another's checkpoint inherits its best, which may stay the best.
@@ -207,7 +257,7 @@ class QMixCLI(LightningCLI):
         for name, (mean, low, high) in self.model.evaluation.items():
             form = ".1%" if name == "win_rate" else ".2f"
             parts.append(f"{name.replace('_', ' ')} {mean:{form}} (95% interval {low:{form}} to {high:{form}})")
-        untrained = self.subcommand != "fit" and self._get(self.config, "ckpt_path") is None
+        untrained = self.subcommand != "fit" and self._checkpoint is None
         who = " by an untrained team, for want of --ckpt_path" if untrained else ""
         say(f"{episodes} greedy battles on {self.datamodule.env}{who}:", ", ".join(parts))
 

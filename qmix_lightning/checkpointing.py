@@ -1,0 +1,91 @@
+"""Checkpoints that are whole or not there, and which of them is the last."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there when it is complete and on the disk.
+
+    Whoever looks, whatever was killed or filled the disk, finds the checkpoint before or the one after, never a part.
+    Lightning's own writes to the temporary folder first, from where a move to another file system is a copy, and holds
+    the whole file in memory. Paths that are not local are left to it.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(plugins=[AtomicCheckpointIO()], logger=False, accelerator="cpu")
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            OSError: If the disk is full; the checkpoint that was there before is untouched.
+        """
+        if "://" in str(path) or storage_options is not None:
+            super().save_checkpoint(checkpoint, path, storage_options)
+        else:
+            write_whole(checkpoint, Path(path))
+
+
+def write_whole(content: Any, path: Path) -> None:
+    """Save ``content`` by ``torch.save``, atomically and durably.
+
+    Raises:
+        OSError: If it cannot be written; what was at ``path`` before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part{os.getpid()}")
+    try:
+        with part.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        # torch reports a full disk as a RuntimeError, if need be without a reason.
+        number = error.errno if isinstance(error, OSError) else None
+        raise OSError(
+            number or errno.ENOSPC,
+            f"Expected to write {path}, but it broke off ({error}). What was saved before is untouched: make room, and"
+            " go on from it",
+        ) from error
+    _sync_folder(path.parent)
+
+
+def newest_checkpoint(folder: Path, pattern: str = "*.ckpt") -> Path | None:
+    """Find the checkpoint of a folder that is furthest in training; unreadable files are passed over.
+
+    Args:
+        folder: Where to look.
+        pattern: Which files count.
+
+    Returns:
+        The checkpoint with the most updates, the one written last if several have them; None if there is none.
+    """
+    found = []
+    for path in folder.glob(pattern):
+        with suppress(Exception):  # Half a file fails wherever its reader happens to stumble.
+            checkpoint = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+            found.append((checkpoint["global_step"], path.stat().st_mtime_ns, path))
+    return max(found)[2] if found else None
+
+
+def _sync_folder(folder: Path) -> None:
+    # A new name is only on the disk once its folder is.
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
