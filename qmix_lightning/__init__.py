@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qmix_lightning.callbacks.priorities import ReplayPriorities
     from qmix_lightning.callbacks.progress import BattleProgress
     from qmix_lightning.callbacks.target_networks import TargetUpdater
+    from qmix_lightning.curves import LearningCurve, read_scalars
     from qmix_lightning.datamodule import ReplayDataModule
     from qmix_lightning.envs.base import AbstractEnvironment
     from qmix_lightning.envs.checking import check_env
@@ -46,6 +47,7 @@ _HOME = {
     "EnvStepLogger": "logger",
     "GRUAgent": "agents.gru",
     "HardUpdate": "objectives.target_update.hard",
+    "LearningCurve": "curves",
     "MLPAgent": "agents.mlp",
     "Mixer": "mixers.base",
     "Policy": "spec",
@@ -68,14 +70,15 @@ _HOME = {
     "ValueEstimators": "objectives.estimators.base",
     "check_env": "envs.checking",
     "make": "envs.registry",
+    "read_scalars": "curves",
 }
 
 __all__ = [
     "AbstractAgent", "AbstractEnvironment", "BattleProgress", "EGreedyModule", "EnvStepLogger", "GRUAgent",
-    "HardUpdate", "MLPAgent", "Mixer", "Policy", "PrioritisedSampler", "QLearner", "QMixer", "QMixerLoss",
-    "QValueActor", "QValueModule", "ReplayBuffer", "ReplayDataModule", "ReplayPriorities", "SafeSequential",
-    "SoftUpdate", "TargetUpdater", "TaskSpec", "TrainingMonitor", "UniformSampler", "VDNMixer", "ValueEstimators",
-    "check_env", "make",
+    "HardUpdate", "LearningCurve", "MLPAgent", "Mixer", "Policy", "PrioritisedSampler", "QLearner", "QMixer",
+    "QMixerLoss", "QValueActor", "QValueModule", "ReplayBuffer", "ReplayDataModule", "ReplayPriorities",
+    "SafeSequential", "SoftUpdate", "TargetUpdater", "TaskSpec", "TrainingMonitor", "UniformSampler", "VDNMixer",
+    "ValueEstimators", "check_env", "make", "read_scalars",
 ]  # fmt: skip
 
 

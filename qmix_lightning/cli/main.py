@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-_HOME: dict[str, str] = {}
+_HOME = {"plot": "plot"}
 """Commands beside training and evaluating, and the module of this package whose ``main`` does each."""
 
 
@@ -20,6 +20,10 @@ def main(args: list[str] | None = None) -> None:
     if words and words[0] in _HOME:
         command: Callable[[list[str]], None] = import_module(f"qmix_lightning.cli.{_HOME[words[0]]}").main
         return command(words[1:])
+    if words[:1] == ["fit"] and any(word.split("=")[0] == "--seeds" for word in words):
+        from qmix_lightning.cli.seeds import main as train_seeds
+
+        return train_seeds(words[1:])
     from qmix_lightning.cli.training import train
 
     return train(args)
