@@ -1,4 +1,4 @@
-"""Run the benchmarks: ``python -m benchmarks [simulator|rollout|loss|update|demo] [options]``."""
+"""Run the benchmarks: ``python -m benchmarks [name] [options]``; ``--help`` lists their names."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import argparse
 
 import torch
 
-from benchmarks import demo, loss, rollout, simulator, update
+from benchmarks import demo, learners, lightning_share, loss, precision, rollout, sampling, saving, simulator, update
 from benchmarks.timing import show
 
-SCRIPTS = {"simulator": simulator, "rollout": rollout, "loss": loss, "update": update, "demo": demo}
+SCRIPTS = {
+    "simulator": simulator, "rollout": rollout, "loss": loss, "update": update, "learners": learners,
+    "lightning": lightning_share, "sampling": sampling, "saving": saving, "precision": precision, "demo": demo,
+}  # fmt: skip
 
 
 def main(args: list[str] | None = None) -> None:
     """Measure, and print the tables at the end."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="All but the demo, if none is named.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="All but learners, precision and demo, if none is named."
+    )
     commands = parser.add_subparsers(dest="command")
     for name, script in SCRIPTS.items():
         command = commands.add_parser(
@@ -26,13 +31,13 @@ def main(args: list[str] | None = None) -> None:
         script.add_arguments(command)
     options, rest = parser.parse_known_args(args)
     options.rest = rest
-    if rest and options.command != "demo":
+    if rest and options.command not in ("demo", "precision"):
         parser.error(f"unknown arguments {' '.join(rest)}; python -m benchmarks {options.command or ''} --help")
     torch.set_num_threads(1)
     if options.command is not None:
         show(SCRIPTS[options.command].run(options))
     else:
-        chosen = ("simulator", "rollout", "loss", "update")
+        chosen = ("simulator", "rollout", "loss", "update", "lightning", "sampling", "saving")
         show([table for name in chosen for table in SCRIPTS[name].run(parser.parse_args([name]))])
 
 

@@ -43,7 +43,7 @@ from qmix_lightning.spec import ACTION, ACTION_MASK, DONE, MASK, OBSERVATION, RE
 BAR = 1.15
 """Updates through the Trainer may take this times as long as in plain torch."""
 
-Update = Callable[[TensorDict], Tensor]
+Update = Callable[[TensorDict], object]
 GAMMA, LAMBDA, CLIP, LEARNING_RATE, TARGET_INTERVAL = 0.99, 0.6, 10.0, 1e-3, 50
 
 
@@ -158,7 +158,7 @@ class LossLearner:
 
     def __init__(self, learner: QLearner) -> None:
         self.learner = learner
-        self.optimizer = torch.optim.Adam(learner.loss.parameters(), lr=LEARNING_RATE)
+        self.optimizer = learner.configure_optimizers()
 
     def update(self, batch: TensorDict) -> Tensor:
         """Learn from a batch once, and return its loss."""
@@ -243,6 +243,29 @@ def assert_equal(plain: PlainLearner, learner: QLearner, batch: TensorDict) -> N
     plain.online.zero_grad()
 
 
+def take_turns(learner: QLearner, turns: Turns) -> dict[str, Samples]:
+    """Fit a learner as ``qmix fit`` does, but without progress bar and checkpoints, and time everybody's updates.
+
+    Args:
+        learner: Whom the Trainer fits.
+        turns: What the others do before each of its updates.
+
+    Returns:
+        Seconds of the others by their names, and of the Trainer as ``trainer``.
+    """
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        # Lightning speaks of devices, tips and missing validations, which are no news here.
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        warnings.simplefilter("ignore")
+        trainer = Trainer(
+            max_steps=len(turns), gradient_clip_val=CLIP, logger=EnvStepLogger("update", folder),
+            log_every_n_steps=20, accelerator="cpu", enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(learner, turns)
+    return turns.samples
+
+
 def measure(map_name: str = "3m", batch_size: int = 32, *, updates: int = 100, warmup: int = 5) -> Table:
     """Measure the update.
 
@@ -261,27 +284,18 @@ def measure(map_name: str = "3m", batch_size: int = 32, *, updates: int = 100, w
     by_trainer, by_hand = make_learner(spec), LossLearner(make_learner(spec))
     plain = PlainLearner(spec, by_trainer)
     assert_equal(plain, make_learner(spec), batch)
-    turns = Turns(batch, {"plain": plain.update, "loss": by_hand.update}, updates, warmup)
-    with TemporaryDirectory() as folder, warnings.catch_warnings():
-        # Lightning speaks of devices, tips and missing validations, which are no news here.
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        warnings.simplefilter("ignore")
-        trainer = Trainer(
-            max_steps=updates + warmup, gradient_clip_val=CLIP, logger=EnvStepLogger("update", folder),
-            log_every_n_steps=20, accelerator="cpu", enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False,
-        )  # fmt: skip
-        trainer.fit(by_trainer, turns)
+    others = {"plain": plain.update, "loss": by_hand.update}
+    samples = take_turns(by_trainer, Turns(batch, others, updates, warmup))
     for learner in (by_hand.learner, by_trainer):
         torch.testing.assert_close(learner.loss(batch)["loss"], plain.loss(batch), rtol=0.02, atol=1e-4)
-    floor = turns.samples["plain"]
+    floor = samples["plain"]
     rows = [
         (name, map_name, f"{batch_size} x {batch.shape[1] - 1}",
          f"{sample.best * 1e3:.1f}", f"{sample.median * 1e3:.1f}",
          f"{sample.best / floor.best:.2f}", f"{sample.median / floor.median:.2f}", f"{1 / sample.best:.0f}")
-        for name, sample in turns.samples.items()
+        for name, sample in samples.items()
     ]  # fmt: skip
-    ratio = turns.samples["trainer"].best / floor.best
+    ratio = samples["trainer"].best / floor.best
     note = verdict(f"Trainer.fit within {BAR} of plain torch, came {ratio:.2f}", ratio <= BAR)
     header = ("update by", "map", "batch", "ms best", "median", "/ plain best", "median", "updates/s best")
     played = float(batch[MASK][:, :-1].float().mean())
