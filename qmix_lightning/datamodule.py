@@ -18,6 +18,7 @@ from tensordict import TensorDict
 
 from qmix_lightning.envs.base import AbstractEnvironment
 from qmix_lightning.envs.registry import make
+from qmix_lightning.launching import check_world_size
 from qmix_lightning.loaders import PlayedBattles, ReplayedBatches
 from qmix_lightning.ranks import Ranks
 from qmix_lightning.replay.buffer import ReplayBuffer
@@ -260,8 +261,11 @@ class ReplayDataModule(LightningDataModule):
         """Take this process's share of a trainer's battles, batches and replay.
 
         Raises:
-            ValueError: If num_envs or batch_size cannot be divided evenly.
+            ValueError: If num_envs or batch_size cannot be divided evenly, or a launcher has started another number of
+                processes than the trainer has.
         """
+        if self.trainer is not None:
+            check_world_size(self.trainer.world_size)
         if self.trainer is not None and self.trainer.world_size != self.ranks.size:
             self.close()
             self.ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -23,7 +24,7 @@ from qmix_lightning.checkpointing import AtomicCheckpointIO
 from qmix_lightning.cli.resume import WORDS, checkpoint_of, newest_run
 from qmix_lightning.cli.words import in_a_line, refuse, relative, say
 from qmix_lightning.datamodule import ReplayDataModule
-from qmix_lightning.launching import check_world_size, settled_arguments, trainer_defaults
+from qmix_lightning.launching import check_world_size, cluster_plugins, settled_arguments, trainer_defaults
 from qmix_lightning.logger import EnvStepLogger
 from qmix_lightning.module import OUTCOMES, QLearner
 
@@ -133,8 +134,10 @@ class QMixCLI(LightningCLI):
         self.trainer_defaults["callbacks"] = callbacks
         plugins = asked["plugins"] or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
-        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
+        for kind, ours in ((CheckpointIO, [AtomicCheckpointIO()]), (ClusterEnvironment, cluster_plugins())):
+            if not any(isinstance(plugin, kind) for plugin in plugins):
+                plugins = [*plugins, *ours]
+        kwargs["plugins"] = plugins
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
@@ -260,6 +263,17 @@ class QMixCLI(LightningCLI):
         untrained = self.subcommand != "fit" and self._checkpoint is None
         who = " by an untrained team, for want of --ckpt_path" if untrained else ""
         say(f"{episodes} greedy battles on {self.datamodule.env}{who}:", ", ".join(parts))
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train; what cannot be read of a checkpoint, or written for want of room, is said in a line."""
+        try:
+            self.trainer.fit(**kwargs)
+        except OSError as error:
+            refuse(str(error))
+        except ValueError as error:
+            if self.trainer.optimizers:  # Training had begun: a defect, not a bad input.
+                raise
+            refuse(str(error))
 
     def validate(self, **kwargs: Any) -> None:
         """Validate without Lightning's table; the report says more."""
