@@ -28,8 +28,8 @@ class Savepoints:
 
     A checkpoint is one file, written by one process, but every process has battles and a replay of its own. Of the
     replay, which may be gigabytes, each process writes beside the checkpoint what came since the last time, and the
-    checkpoint has the names of the files: ``replay/rank0-of-2/000000000-000000099-1a2b3c4d.pt``. Files that none of the last two
-    checkpoints needs are removed.
+    checkpoint has the names of these files, e.g. ``replay/rank0-of-2/000000000-000000099-1a2b3c4d.pt``. Files that none
+    of the last two checkpoints needs are removed.
 
     Args:
         ranks: The processes.

@@ -124,11 +124,9 @@ def test_when_the_disk_is_full_the_run_stops_and_its_last_checkpoint_is_whole(tm
     (left,) = tmp_path.glob("*.ckpt")
     assert torch.load(left, weights_only=True)["global_step"] == 5
     assert not [path for path in tmp_path.rglob("*") if "part" in path.name or path.suffix == ".tmp"]
-    whole = FULL.replace("trainer.global_step == 8", "False").replace(
-        ").fit(small_learner(data), data)",
-        ").fit(small_learner(data), data, ckpt_path=sys.argv[1] + '/last-step=5.ckpt')",
-    )
-    script[4] = whole + "print('went on', trainer_steps)\n".replace("trainer_steps", "data.trainer.global_step")
+    fit = ").fit(small_learner(data), data"
+    whole = FULL.replace("== 8", "== 0").replace(fit, f"{fit}, ckpt_path=sys.argv[1] + '/last-step=5.ckpt'")
+    script[4] = f"{whole}print('went on', data.trainer.global_step)\n"
     ended = subprocess.run(script, capture_output=True, text=True, cwd=ROOT, check=True)
     assert "went on 20" in ended.stdout
     assert "not exactly" not in ended.stderr
