@@ -55,7 +55,9 @@ class BareLoop:
 
     def __init__(self, learner: QLearner, data: ReplayDataModule, updates: int) -> None:
         self.learner, self.data = learner, data
-        trainer: Any = SimpleNamespace(lightning_module=learner, max_steps=updates, global_step=0)
+        trainer: Any = SimpleNamespace(
+            lightning_module=learner, max_steps=updates, global_step=0, world_size=1, precision_plugin=None
+        )
         learner._trainer = data.trainer = trainer
         made = learner.configure_optimizers()
         self.optimizer = made["optimizer"] if isinstance(made, dict) else made

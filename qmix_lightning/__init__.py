@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from qmix_lightning.agents.base import AbstractAgent
     from qmix_lightning.agents.gru import GRUAgent
     from qmix_lightning.agents.mlp import MLPAgent
+    from qmix_lightning.callbacks.dashboard import cockpit
     from qmix_lightning.callbacks.monitor import TrainingMonitor
     from qmix_lightning.callbacks.priorities import ReplayPriorities
     from qmix_lightning.callbacks.progress import BattleProgress
@@ -69,6 +70,7 @@ _HOME = {
     "VDNMixer": "mixers.vdn",
     "ValueEstimators": "objectives.estimators.base",
     "check_env": "envs.checking",
+    "cockpit": "callbacks.dashboard",
     "make": "envs.registry",
     "read_scalars": "curves",
 }
@@ -78,7 +80,7 @@ __all__ = [
     "HardUpdate", "LearningCurve", "MLPAgent", "Mixer", "Policy", "PrioritisedSampler", "QLearner", "QMixer",
     "QMixerLoss", "QValueActor", "QValueModule", "ReplayBuffer", "ReplayDataModule", "ReplayPriorities",
     "SafeSequential", "SoftUpdate", "TargetUpdater", "TaskSpec", "TrainingMonitor", "UniformSampler", "VDNMixer",
-    "ValueEstimators", "check_env", "make", "read_scalars",
+    "ValueEstimators", "check_env", "cockpit", "make", "read_scalars",
 ]  # fmt: skip
 
 

@@ -135,7 +135,7 @@ class ReplayDataModule(LightningDataModule):
         self.val_episodes, self.test_episodes = val_episodes, test_episodes
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.has_priority_update = False
-        self.replayed_steps = self.env_steps = 0
+        self.replayed_steps = self.env_steps = self.episodes = 0
         self.seconds = {"collect": 0.0, "sample": 0.0, "evaluate": 0.0}
         self.ranks = Ranks()
         self._evaluation: BatchedRollout | None = None
@@ -310,8 +310,8 @@ class ReplayDataModule(LightningDataModule):
     def _keep(self, played: list[TensorDict]) -> None:
         for episodes in played:
             self.buffer.extend(episodes)
-        # The rollout's own count runs ahead while it plays in a thread.
-        self.env_steps = self.rollout.env_steps
+        # The rollout's own counts run ahead while it plays in a thread.
+        self.env_steps, self.episodes = self.rollout.env_steps, self.rollout.episodes
 
     def _snapshot(self) -> Policy:
         policy = self.policy()

@@ -1,3 +1,8 @@
+import io
+
+import pytest
+import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from qmix_lightning.logger import EnvStepLogger
@@ -39,3 +44,55 @@ def test_runs_that_start_at_the_same_time_have_folders_of_their_own(tmp_path):
     loggers = [EnvStepLogger("game", str(tmp_path)) for _ in range(3)]
     folders = [str(tmp_path / "game" / f"version_{version}") for version in range(3)]
     assert [logger.log_dir for logger in loggers] == folders
+
+
+@pytest.fixture
+def board(tmp_path):
+    logger = EnvStepLogger("game", str(tmp_path), version="mine")
+    logger.env_steps = lambda: 640
+    return logger
+
+
+def read(logger):
+    logger.finalize("success")
+    return EventAccumulator(logger.log_dir).Reload()
+
+
+def test_histograms_are_written_against_the_environment_steps(board):
+    board.log_histograms({"q": torch.tensor([[0.5, 2.0], [2.0, 3.0]])})
+    (point,) = read(board).Histograms("q")
+    shown = point.histogram_value
+    assert (point.step, shown.num, shown.min, shown.max, shown.sum) == (640, 4, 0.5, 3.0, 7.5)
+
+
+def test_what_is_not_finite_is_left_out_of_a_histogram(board):
+    board.log_histograms({"some": torch.tensor([1.0, torch.nan, torch.inf, -1e30]), "none": torch.tensor([torch.nan])})
+    found = read(board)
+    assert found.Histograms("some")[0].histogram_value.num == 1
+    assert found.Tags()["histograms"] == ["some"]
+
+
+def moving(frames, width, height):
+    file = io.BytesIO()
+    pictures = [Image.new("RGB", (width, height), (80 * frame, 0, 0)) for frame in range(frames)]
+    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=100)
+    return file.getvalue()
+
+
+def test_an_animation_comes_back_as_it_was(board):
+    gif = moving(frames=3, width=40, height=24)
+    board.log_animation("val/battle", gif)
+    (point,) = read(board).Images("val/battle")
+    assert (point.step, point.width, point.height, point.encoded_image_string) == (640, 40, 24, gif)
+    assert Image.open(io.BytesIO(point.encoded_image_string)).n_frames == 3
+
+
+def test_what_is_no_animation_is_refused(board):
+    with pytest.raises(ValueError, match=r"Expected the content of a GIF file for 'val/battle', got .*PNG"):
+        board.log_animation("val/battle", b"\x89PNG....")
+
+
+def test_options_that_nothing_came_of_are_no_curve(board):
+    board.log_hyperparams({"gamma": 0.9})
+    board.log_metrics({"val/return": 1.0})
+    assert read(board).Tags()["scalars"] == ["val/return"]

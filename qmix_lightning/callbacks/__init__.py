@@ -1,8 +1,26 @@
 """What is added to a training run: monitoring, progress, the priorities of replay, and targets of other modules."""
 
+from qmix_lightning.callbacks.dashboard import CockpitLayout, cockpit
+from qmix_lightning.callbacks.evaluation import EvaluationMonitor
+from qmix_lightning.callbacks.hyperparameters import HyperParameters
 from qmix_lightning.callbacks.monitor import TrainingMonitor
+from qmix_lightning.callbacks.networks import NetworkMonitor
 from qmix_lightning.callbacks.priorities import ReplayPriorities
 from qmix_lightning.callbacks.progress import BattleProgress
+from qmix_lightning.callbacks.replay import ReplayMonitor
+from qmix_lightning.callbacks.stages import StageTimes
 from qmix_lightning.callbacks.target_networks import TargetUpdater
 
-__all__ = ["BattleProgress", "ReplayPriorities", "TargetUpdater", "TrainingMonitor"]
+__all__ = [
+    "BattleProgress",
+    "CockpitLayout",
+    "EvaluationMonitor",
+    "HyperParameters",
+    "NetworkMonitor",
+    "ReplayMonitor",
+    "ReplayPriorities",
+    "StageTimes",
+    "TargetUpdater",
+    "TrainingMonitor",
+    "cockpit",
+]

@@ -8,22 +8,24 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from qmix_lightning.callbacks.stages import counted
 from qmix_lightning.datamodule import ReplayDataModule
-from qmix_lightning.logger import EnvStepLogger
+from qmix_lightning.logger import boards, is_logging_step, write
 from qmix_lightning.module import QLearner
 
 
 class TrainingMonitor(Callback):
     """Logs ε, the environment steps and updates a second, and how full the replay is; gives the loggers their x-axis.
 
-    Logged at the trainer's logging steps: ``train/epsilon``, ``train/env_steps``, ``train/episodes``,
-    ``speed/env_steps_per_second``, ``speed/updates_per_second``, ``train/replay_episodes``. Rates are over the time
-    since the last logging step, evaluations left out.
+    Logged at the trainer's logging steps, over all processes: ``train/epsilon``, ``train/env_steps``,
+    ``train/episodes``, ``train/replay_episodes``, ``speed/env_steps_per_second``, ``speed/updates_per_second``. Rates
+    are over the time since the last logging step, evaluations left out.
 
     Raises:
         TypeError: If the trainer has another data module or module than ours.
 
     Example:
+        >>> from qmix_lightning.logger import EnvStepLogger
         >>> trainer = Trainer(callbacks=[TrainingMonitor()], logger=EnvStepLogger("3m", "logs"), accelerator="cpu")
     """
 
@@ -39,9 +41,8 @@ class TrainingMonitor(Callback):
                 f"TrainingMonitor expected a QLearner and a ReplayDataModule, got {type(pl_module).__name__} and"
                 f" {type(data).__name__}."
             )
-        for logger in trainer.loggers:
-            if isinstance(logger, EnvStepLogger):
-                logger.env_steps = partial(getattr, data, "env_steps")
+        for logger in boards(trainer):
+            logger.env_steps = partial(getattr, data, "env_steps")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -57,29 +58,27 @@ class TrainingMonitor(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Log at logging steps."""
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every == 0 or trainer.global_step % every:
+        if not is_logging_step(trainer):
             return
         data: ReplayDataModule = trainer.datamodule  # type: ignore[attr-defined]
         learner: QLearner = pl_module  # type: ignore[assignment]
         seconds = max(time.perf_counter() - self._since, 1e-9)
-        learner.log_dict(
-            {
+        with counted(trainer, "log"):
+            scalars = {
                 "train/epsilon": learner.epsilon(data.env_steps),
-                "train/env_steps": float(data.env_steps),
-                "train/episodes": float(data.rollout.episodes),
-                "train/replay_episodes": float(len(data.buffer)),
+                "train/env_steps": data.env_steps,
+                "train/episodes": data.ranks.sum(data.episodes),
+                "train/replay_episodes": data.ranks.sum(len(data.buffer)),
                 "speed/env_steps_per_second": (data.env_steps - self._steps) / seconds,
                 "speed/updates_per_second": (trainer.global_step - self._updates) / seconds,
-            },
-            batch_size=1,
-        )
+            }
+            write(trainer, scalars)
         self._restart(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Have all points on the disk before the checkpoint is: a run that goes on from it does not draw them again."""
-        for logger in trainer.loggers:
-            if isinstance(logger, EnvStepLogger) and trainer.is_global_zero:
+        if trainer.is_global_zero:
+            for logger in boards(trainer):
                 logger.experiment.flush()
 
     def _restart(self, trainer: Trainer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shlex
 import sys
@@ -19,7 +20,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import CheckpointIO
 
-from qmix_lightning.callbacks import BattleProgress, ReplayPriorities, TrainingMonitor
+from qmix_lightning.callbacks import BattleProgress, ReplayPriorities, cockpit
 from qmix_lightning.checkpointing import AtomicCheckpointIO
 from qmix_lightning.cli.resume import WORDS, checkpoint_of, newest_run
 from qmix_lightning.cli.words import in_a_line, refuse, relative, say
@@ -27,6 +28,9 @@ from qmix_lightning.datamodule import ReplayDataModule
 from qmix_lightning.launching import check_world_size, cluster_plugins, settled_arguments, trainer_defaults
 from qmix_lightning.logger import EnvStepLogger
 from qmix_lightning.module import OUTCOMES, QLearner
+
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+"""What a disk says that is full, or a user who has had his share of it."""
 
 
 class QMixCLI(LightningCLI):
@@ -117,7 +121,7 @@ class QMixCLI(LightningCLI):
         if not fits:
             # An evaluation writes nothing.
             self.save_config_callback = None
-        callbacks: list[Callback] = [TrainingMonitor()]
+        callbacks: list[Callback] = cockpit(agent=self._made("agent"), mixer=self._made("mixer"))
         if asked["enable_progress_bar"] is not False:
             callbacks.append(BattleProgress())
         own = [type(callback) for callback in asked["callbacks"] or []]
@@ -139,6 +143,15 @@ class QMixCLI(LightningCLI):
                 plugins = [*plugins, *ours]
         kwargs["plugins"] = plugins
         return super().instantiate_trainer(**kwargs)
+
+    def _made(self, part: str) -> str:
+        """A class and its options, as one would write it, or the name of a function."""
+        chosen = self._get(self.config, "model")[part]
+        if callable(chosen):
+            return str(getattr(chosen, "__name__", chosen))
+        given = (chosen.get("init_args") or {}).items()
+        options = ", ".join(f"{name}={value}" for name, value in given if value is not None)
+        return f"{chosen['class_path'].rpartition('.')[-1]}({options})"
 
     def after_instantiate_classes(self) -> None:
         """Refuse what could not be trained or evaluated before anything is written."""
@@ -269,6 +282,8 @@ class QMixCLI(LightningCLI):
         try:
             self.trainer.fit(**kwargs)
         except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
             refuse(str(error))
         except ValueError as error:
             if self.trainer.optimizers:  # Training had begun: a defect, not a bad input.
@@ -293,4 +308,9 @@ def train(args: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
     # Every run has a folder of its own, also one that goes on from another's checkpoint.
     warnings.filterwarnings("ignore", message="The dirpath has changed from .*")
+    # Nothing but `--ckpt_path last` goes on in a folder that is there, and that is what it was asked for.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     QMixCLI(args)
+    # Lightning does so for GPUs only; a process that ends while gloo's threads run may be aborted.
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

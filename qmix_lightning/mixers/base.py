@@ -113,6 +113,17 @@ class Mixer(nn.Module, ABC):
             )
         return output
 
+    def mixing_weights(self, state: Tensor) -> dict[str, Tensor] | None:
+        """The weights, none of them negative, by which this mixer would weigh the agents at some states, for show.
+
+        Args:
+            state: ``[*B, *state_shape]``.
+
+        Returns:
+            Tensors ``[*B, ...]`` by name; None if there are none that depend on the state.
+        """
+        return None
+
     def _checked_state(self, inputs: tuple[Tensor, ...]) -> Tensor | None:
         if not self.needs_state:
             if len(inputs) != 1:

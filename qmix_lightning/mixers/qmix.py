@@ -103,11 +103,26 @@ class QMixer(Mixer):
         batch = chosen_action_value.shape[:-2]
         # Some steps of a longer tensor, as they are, would be multiplied one by one in each of the four networks.
         state = state.reshape(*batch, self.state_dim).contiguous()
-        positive = _ACTIVATIONS[self.monotone_activation]
-        w_1 = positive(self.hyper_w_1(state)).reshape(*batch, self.n_agents, self.embed_dim)
-        w_final = positive(self.hyper_w_final(state))
+        w_1, w_final = self._weights(state)
         # Both products are tiny, one for each element of the batch. Multiplying and adding takes two thirds of the time
         # of torch.bmm on a CPU (forward and backward, 1920 states, 3 agents).
         hidden = F.elu((chosen_action_value * w_1).sum(-2) + self.hyper_b_1(state))
         joint: Tensor = (hidden * w_final).sum(-1, keepdim=True) + self.V(state)
         return joint
+
+    def mixing_weights(self, state: Tensor) -> dict[str, Tensor]:
+        """The weights ``"w_1"`` ``[*B, N, E]`` of the agents' values and ``"w_final"`` ``[*B, E]`` of the layer above.
+
+        Example:
+            >>> mixer = QMixer(state_shape=5, mixing_embed_dim=32, n_agents=3)
+            >>> {name: list(weight.shape) for name, weight in mixer.mixing_weights(torch.zeros(7, 5)).items()}
+            {'w_1': [7, 3, 32], 'w_final': [7, 32]}
+        """
+        batch = state.shape[: state.ndim - len(self.state_shape)]
+        w_1, w_final = self._weights(state.reshape(*batch, self.state_dim))
+        return {"w_1": w_1, "w_final": w_final}
+
+    def _weights(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        positive = _ACTIVATIONS[self.monotone_activation]
+        w_1 = positive(self.hyper_w_1(state)).reshape(*state.shape[:-1], self.n_agents, self.embed_dim)
+        return w_1, positive(self.hyper_w_final(state))

@@ -6,6 +6,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from qmix_lightning.callbacks.monitor import TrainingMonitor
 from qmix_lightning.logger import EnvStepLogger
+from tests.callbacks.boards import points
 from tests.training import LIGHTNINGS_OWN_WARNING, Mute, quiet_trainer, small_data, small_learner
 
 pytestmark = pytest.mark.filterwarnings(LIGHTNINGS_OWN_WARNING)
@@ -76,18 +77,20 @@ def test_episodes_are_counted(run):
     assert events.Scalars("train/replay_episodes")[-1].value == len(data.buffer)
 
 
-def test_rates_leave_evaluations_out():
+def test_rates_leave_evaluations_out(tmp_path):
     class Slow(Callback):
         def on_validation_epoch_start(self, trainer, pl_module):
             time.sleep(0.3)
 
     data = small_data()
-    callbacks = [TrainingMonitor(), Slow()]
-    trainer = quiet_trainer(20, callbacks=callbacks, log_every_n_steps=20, val_check_interval=4, limit_val_batches=1)
+    trainer = quiet_trainer(
+        20, logger=EnvStepLogger("run", str(tmp_path)), callbacks=[TrainingMonitor(), Slow()],
+        log_every_n_steps=20, val_check_interval=4, limit_val_batches=1,
+    )  # fmt: skip
     begin = time.perf_counter()
     trainer.fit(small_learner(data), data)
     seconds = time.perf_counter() - begin
-    rate = float(trainer.callback_metrics["speed/updates_per_second"])
+    ((_, rate),) = points(trainer.log_dir, "speed/updates_per_second")
     # Of the five validations four come before the rate is taken, and sleep 1.2 s.
     assert rate > 20 / (seconds - 1.0)
 
@@ -96,3 +99,38 @@ def test_it_refuses_a_module_or_data_that_it_cannot_ask():
     words = "TrainingMonitor expected a QLearner and a ReplayDataModule, got Mute and ReplayDataModule"
     with pytest.raises(TypeError, match=words):
         quiet_trainer(1, callbacks=[TrainingMonitor()]).fit(Mute(), small_data())
+
+
+class Asked(Callback):
+    """Counts how often Lightning is told a number."""
+
+    def __init__(self):
+        self.times = []
+
+    def on_train_start(self, trainer, pl_module):
+        log = trainer.logger.log_metrics
+
+        def counted(metrics, step=None):
+            self.times.append(trainer.global_step)
+            log(metrics, step)
+
+        trainer.logger.log_metrics = counted
+
+
+def test_between_logging_steps_no_logger_is_asked(tmp_path):
+    data, asked = small_data(), Asked()
+    logger = EnvStepLogger("run", str(tmp_path))
+    trainer = quiet_trainer(10, logger=logger, callbacks=[TrainingMonitor(), asked], log_every_n_steps=4)
+    trainer.fit(small_learner(data), data)
+    assert set(asked.times) == {4, 8}
+
+
+def test_episodes_that_are_played_ahead_are_not_counted_before_they_are_replayed(tmp_path):
+    data = small_data(overlap=True)
+    trainer = quiet_trainer(
+        6, logger=EnvStepLogger("run", str(tmp_path)), callbacks=[TrainingMonitor()], log_every_n_steps=1
+    )
+    trainer.fit(small_learner(data), data)
+    counted = [value for _, value in points(trainer.log_dir, "train/episodes")]
+    # Two steps are an episode, and all battles begin and end together.
+    assert counted == [value // 2 for _, value in points(trainer.log_dir, "train/env_steps")]

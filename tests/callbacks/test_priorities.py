@@ -32,7 +32,9 @@ class Watch(Callback):
 
 def prioritised(**options):
     """Many more episodes than a batch has."""
-    return small_data("battle/3m", **{"prioritised": True, "capacity": 40, "replay_ratio": 0.5, **options})
+    return small_data(
+        "battle/3m", **{"prioritised": True, "compact": False, "capacity": 40, "replay_ratio": 0.5, **options}
+    )
 
 
 def fit(updates, data=None, *, eta=0.9, **options):

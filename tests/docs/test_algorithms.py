@@ -6,15 +6,13 @@ import ast
 import inspect
 import re
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from qmix_lightning import QLearner, QMixer, QMixerLoss, ReplayDataModule
-from tests.training import LIGHTNINGS_OWN_WARNING, ROOT, SMALL, qmix
+from tests.training import LIGHTNINGS_OWN_WARNING, ROOT
 
 PAGE = ROOT / "docs/algorithms/qmix.md"
 RECIPE = ROOT / "recipes/battle/3m.yaml"
@@ -39,12 +37,6 @@ def quoted(text: str) -> dict[str, Any]:
     """Whatever is said like `name=value`."""
     found = re.findall(r"`([a-z_]+)=([^`]+)`", text)
     return {name: value if value.endswith("Agent") else ast.literal_eval(value) for name, value in found}
-
-
-def numbers_logged(folder: Path) -> set[str]:
-    events = EventAccumulator(str(folder))
-    events.Reload()
-    return set(events.Tags()["scalars"])
 
 
 def test_the_page_is_short():
@@ -112,21 +104,6 @@ def test_the_recipe_says_what_is_quoted():
     said = re.findall(r"`(\w+: [^`]+)`", SECTION["3"])
     assert len(said) == 5
     assert [line for line in said if line not in RECIPE.read_text()] == []
-
-
-@pytest.mark.filterwarnings(LIGHTNINGS_OWN_WARNING)
-@pytest.mark.parametrize("prioritised", [False, True])
-def test_every_number_that_is_logged_is_explained_and_no_other(tmp_path, monkeypatch, prioritised):
-    monkeypatch.chdir(tmp_path)
-    entries = re.findall(r"^\* ((?:`\w+/\w+`(?:, )?)+): (.*)", SECTION["6"], re.MULTILINE)
-    explained = {
-        name
-        for names, text in entries
-        for name in re.findall(r"`(\w+/\w+)`", names)
-        if prioritised or "prioritised replay only" not in text
-    }
-    qmix("fit", "--config", RECIPE, *SMALL, f"--data.prioritised={str(prioritised).lower()}")
-    assert explained == numbers_logged(tmp_path / "logs/battle-3m/version_0")
 
 
 def test_every_file_that_the_page_names_exists():

@@ -39,7 +39,9 @@ def test_a_recipe_trains_and_leaves_its_run_behind(recipe, tmp_path, monkeypatch
     assert run == tmp_path / "logs" / env.replace("/", "-") / "version_0"
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_steps"] == 2
     assert list(run.glob("events.out.tfevents.*"))
-    assert {path.name for path in run.glob("checkpoints/*")} == {"best-step=2.ckpt", "last.ckpt"}
+    assert {path.name for path in run.glob("checkpoints/*")} == {
+        "best-step=2.ckpt", "last-step=2.ckpt", "last.ckpt", "replay",
+    }  # fmt: skip
     said = capsys.readouterr().out
     first = "win rate" if env.startswith("battle/") else "return"
     assert f"2 greedy battles on {env}: {first}" in said
