@@ -71,7 +71,6 @@ class BareLoop:
         self.learner.loss(batch)["loss"].backward()
         nn.utils.clip_grad_norm_(self.parameters, CLIP)
         self.optimizer.step()
-        self.learner.target_update.step()
         if self.scheduler is not None:
             self.scheduler.step()
 

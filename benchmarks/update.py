@@ -167,7 +167,6 @@ class LossLearner:
         loss.backward()
         nn.utils.clip_grad_norm_(self.learner.loss.parameters(), CLIP)
         self.optimizer.step()
-        self.learner.target_update.step()
         return loss.detach()
 
 
