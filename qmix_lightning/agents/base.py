@@ -74,4 +74,8 @@ class AbstractAgent(nn.Module, ABC):
 
         Returns:
             Action values ``[B, T, N, A]``, equal to those of :meth:`step` applied T times.
+
+        An agent may take a ``packing`` too (:class:`~qmix_lightning.functional.packing.Packing`, or None), by that
+        name. Then losses spare it the padding: it must read no other steps than those packed, and what it gives back
+        for others may be any number.
         """

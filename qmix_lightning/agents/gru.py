@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from qmix_lightning.agents.base import AbstractAgent
 from qmix_lightning.agents.inputs import AgentInput, checked_is_init
+from qmix_lightning.functional.packing import Packing
+from qmix_lightning.functional.precision import in_its_precision
 from qmix_lightning.spec import TaskSpec
 
 
@@ -46,33 +48,58 @@ class GRUAgent(AbstractAgent):
         """Value one step and remember it."""
         x = self.input(observation, last_action).relu()
         new = self._cell(x.flatten(0, 1), memory.flatten(0, 1)).view(memory.shape)
-        values: Tensor = self.head(new)
-        return values, new
+        return in_its_precision(self.head, new), new
 
-    def forward(self, observation: Tensor, last_action: Tensor, is_init: Tensor | None = None) -> Tensor:
-        """Value whole windows, ``[B, T, N, A]``: in one call of the sequence kernel, or by steps with ``is_init``.
+    def forward(
+        self,
+        observation: Tensor,
+        last_action: Tensor,
+        is_init: Tensor | None = None,
+        packing: Packing | None = None,
+    ) -> Tensor:
+        """Value whole windows, ``[B, T, N, A]``: by the sequence kernel, or step by step with ``is_init``.
 
         Raises:
             ValueError: If ``is_init`` is not ``[B, T, 1]`` bool.
         """
-        x = self.input(observation, last_action).relu()
-        battles, steps, agents, _ = x.shape
-        x = x.transpose(0, 1).flatten(1, 2)
-        if is_init is None:
-            memories, _ = self.gru(x)
-        else:
-            memories = self._unroll(x, checked_is_init(is_init, last_action).expand(-1, -1, agents))
-        values: Tensor = self.head(memories)
-        return values.view(steps, battles, agents, self.n_actions).transpose(0, 1)
+        if is_init is not None:
+            is_init = checked_is_init(is_init, last_action)
+        if packing is None:
+            x = self.input(observation, last_action).relu().transpose(0, 1)
+            memories = self._remember([x], None if is_init is None else [is_init.transpose(0, 1)])
+            return in_its_precision(self.head, memories).view(*x.shape[:3], self.n_actions).transpose(0, 1)
+        x = self.input(packing.take(observation), packing.take(last_action)).relu()
+        marks = None if is_init is None else packing.split(packing.take(is_init))
+        memories = self._remember(packing.split(x), marks)
+        return packing.put(in_its_precision(self.head, memories).view(*x.shape[:2], self.n_actions))
 
-    def _unroll(self, x: Tensor, is_init: Tensor) -> Tensor:
-        """Memories ``[T, B N, H]`` after each step of ``x``, forgotten before steps that are marked ``[B, T, N]``."""
+    def _remember(self, stairs: list[Tensor], marks: list[Tensor] | None) -> Tensor:
+        """Memories after each step, those of all stairs one below the other.
+
+        Args:
+            stairs: ``[t, b, N, H]`` each, the b battles being the first of those of the stair before.
+            marks: ``[t, b, 1]`` bool each, before which steps everything is forgotten; None forgets nothing.
+        """
+        memory, memories = None, []
+        for number, stair in enumerate(stairs):
+            x = stair.flatten(1, 2)
+            memory = None if memory is None else memory[:, : x.shape[1]]
+            if marks is None:
+                after, memory = self.gru(x, memory)
+            else:
+                after = self._unroll(x, marks[number].expand(*stair.shape[:3]).flatten(1), memory)
+                memory = after[-1:]
+            memories.append(after.flatten(0, 1))
+        return torch.cat(memories) if len(memories) > 1 else memories[0]
+
+    def _unroll(self, x: Tensor, forget: Tensor, memory: Tensor | None) -> Tensor:
+        """Memories ``[T, M, H]`` after each step of ``x``, from ``[1, M, H]``, forgotten before steps ``[T, M]``."""
         # A loop of cells is as fast as the sequence kernel on a CPU, forward and backward, and faster than the kernel
         # on each run of steps without a mark or on a packed sequence; on a GPU it need not wait to learn of the marks.
-        memory, memories = torch.zeros_like(x[0]), []
-        for now, forget in zip(x, is_init.transpose(0, 1).flatten(1).unsqueeze(-1), strict=True):
-            memory = self._cell(now, torch.where(forget, 0, memory))
-            memories.append(memory)
+        now, memories = torch.zeros_like(x[0]) if memory is None else memory[0], []
+        for step, forgotten in zip(x, forget.unsqueeze(-1), strict=True):
+            now = self._cell(step, torch.where(forgotten, 0, now))
+            memories.append(now)
         return torch.stack(memories)
 
     def _cell(self, x: Tensor, memory: Tensor) -> Tensor:

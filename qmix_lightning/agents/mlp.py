@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from qmix_lightning.agents.base import AbstractAgent
 from qmix_lightning.agents.inputs import AgentInput
+from qmix_lightning.functional.packing import Packing
+from qmix_lightning.functional.precision import in_its_precision
 from qmix_lightning.spec import TaskSpec
 
 
@@ -57,7 +61,19 @@ class MLPAgent(AbstractAgent):
         """Value one step; the memory is empty and comes back as it is."""
         return self(observation, last_action), memory
 
-    def forward(self, observation: Tensor, last_action: Tensor, is_init: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        observation: Tensor,
+        last_action: Tensor,
+        is_init: Tensor | None = None,
+        packing: Packing | None = None,
+    ) -> Tensor:
         """Value all steps at once, ``[B, T, N, A]``; where a trajectory begins makes no difference."""
-        values: Tensor = self.head(self.input(observation, last_action))
-        return values
+        if packing is not None:
+            return packing.put(self(packing.take(observation), packing.take(last_action)))
+        layers: list[Any] = list(self.head)
+        *hidden, last = layers
+        x = self.input(observation, last_action)
+        for layer in hidden:
+            x = layer(x)
+        return in_its_precision(last, x)

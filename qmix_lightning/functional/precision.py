@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 HALF: Final = (torch.float16, torch.bfloat16)
 """Between 16 and 32, neighbours lie 0.016 apart in float16, which ends at 65504, and 0.125 apart in bfloat16."""
@@ -41,6 +41,27 @@ def as_given(device: torch.device) -> AbstractContextManager[object]:
         (torch.bfloat16, torch.float32)
     """
     return torch.autocast(device.type, enabled=False) if autocasts(device) else nullcontext()
+
+
+def in_its_precision(layer: nn.Linear, value: Tensor) -> Tensor:
+    """What a layer makes of a value in the precision of its weights, whatever autocast says.
+
+    Args:
+        layer: The layer.
+        value: ``[..., I]``, which may have become half precision.
+
+    Returns:
+        ``[..., O]``.
+
+    Example:
+        >>> layer, half = nn.Linear(1, 1), torch.ones(1, dtype=torch.bfloat16)
+        >>> with torch.autocast("cpu", torch.bfloat16):
+        ...     layer(half).dtype, in_its_precision(layer, half).dtype
+        (torch.bfloat16, torch.float32)
+    """
+    with as_given(value.device):
+        made: Tensor = layer(value.to(layer.weight.dtype))
+    return made
 
 
 def uncast(value: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +15,10 @@ from torch import Size, Tensor, nn
 
 from qmix_lightning.actors.action_spaces import expand_mask, greedy_action, value_of_action
 from qmix_lightning.functional.masks import without_padding
+from qmix_lightning.functional.packing import Packing, Rows
 from qmix_lightning.functional.precision import HALF, as_given, autocasts, uncast
 from qmix_lightning.functional.values import legal_max
+from qmix_lightning.mixers.base import Mixer
 
 
 @dataclass
@@ -28,15 +32,17 @@ class Entries:
         at: The entries.
         batch: Their leading shape ``[*B]``.
         where: What to call the place they are from, if it is another than the batch itself.
+        packing: Without which of the steps networks may run over them, if they can.
     """
 
     at: dict[NestedKey, Any]
     batch: Size
     where: str = ""
+    packing: Packing | None = None
 
     def copy(self) -> Entries:
         """The same entries in a dictionary of its own."""
-        return Entries(dict(self.at), self.batch, self.where)
+        return Entries(dict(self.at), self.batch, self.where, self.packing)
 
     def steps(self, index: slice) -> Entries:
         """Some steps ``[B, t]`` of entries ``[B, T]``."""
@@ -99,7 +105,26 @@ class FactoredValue:
         """Whether a module has got hooks since, that would not run."""
         return any(map(_hooked, self._passed_over))
 
-    def read(self, batch: TensorDictBase, shape: Size, keep: Tensor | None, where: str = "") -> Entries:
+    def mixes_rows(self) -> bool:
+        """Whether the mixer can be given some steps in any order: one of ours, of which each is mixed alone."""
+        return self._mix.spares(self._mix.pointwise)
+
+    def spared(self) -> set[NestedKey]:
+        """What is read only by networks that leave padding out, where there is a packing."""
+        spared, read = set[NestedKey](), set[NestedKey]()
+        for call in self._chain:
+            (spared if call.spares(call.packs) else read).update(call.in_keys)
+        (spared if self.mixes_rows() else read).update(self._mix.in_keys)
+        return spared - read
+
+    def read(
+        self,
+        batch: TensorDictBase,
+        shape: Size,
+        keep: Tensor | None,
+        where: str = "",
+        spared: Collection[NestedKey] = (),
+    ) -> Entries:
         """What the networks read, padding zeroed.
 
         Args:
@@ -107,11 +132,12 @@ class FactoredValue:
             shape: Their leading shape ``[*B]``.
             keep: ``[*B, 1]`` bool, False on padding; None keeps everything.
             where: What to call the place, if it is another than the batch itself.
+            spared: Entries whose padding nobody reads.
         """
         at = {key: entry for key in self.reads if (entry := batch.get(key, None)) is not None}
         if keep is not None:
             for key, entry in at.items():
-                if isinstance(entry, Tensor) and entry.is_floating_point():
+                if key not in spared and isinstance(entry, Tensor) and entry.is_floating_point():
                     at[key] = without_padding(entry, keep)
         return Entries(at, shape, where)
 
@@ -160,6 +186,19 @@ class FactoredValue:
         joint = entries.found(self._global_value)
         # Half precision is good enough for networks, not for differences of their outputs.
         return joint if joint.dtype in (torch.float32, torch.float64) else joint.float()
+
+    def mix_rows(self, entries: Entries, chosen: Tensor, steps: Rows, rows: Rows) -> Tensor:
+        """The value ``[B, T, 1]`` of joint actions at some steps, and 0 at the others.
+
+        Args:
+            entries: ``[B, T+1]``.
+            chosen: ``[B, T, N, 1]``.
+            steps: Which of those.
+            rows: Where the same ones, or those after them, are among the entries.
+        """
+        keys = (*self._mix.in_keys, self._agent_mask)
+        at = {key: rows.take(entries.at[key]) for key in keys if key in entries.at}
+        return steps.put(self.mix(Entries(at, steps.index.shape), steps.take(chosen)))
 
     def _as_made(self, entries: Entries, device: torch.device) -> AbstractContextManager[object]:
         """Under autocast, a context for the mixer to run in the precision of its parameters, and its inputs in that."""
@@ -216,6 +255,14 @@ def _hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
+def _takes_packing(module: Any) -> bool:
+    try:
+        return "packing" in inspect.signature(module.forward).parameters
+    except (AttributeError, TypeError, ValueError):
+        # A function, or what tells nobody what it takes.
+        return False
+
+
 class _Call:
     """A TensorDict module applied to entries; asked directly if it only maps tensors to one tensor."""
 
@@ -226,10 +273,17 @@ class _Call:
         # A TensorDictModule looks on the disk for pandas at each tensor that it writes.
         simple = type(module) is TensorDictModule and len(self.out_keys) == 1
         self.direct = simple and module.method is module._kwargs is None
+        inner = module.module if simple else None
+        self.packs, self.pointwise = _takes_packing(inner), isinstance(inner, Mixer)
+
+    def spares(self, able: bool) -> bool:
+        """Whether the module, if it is able to, leaves padding out; hooks may be added at any time, and see it all."""
+        return able and self.direct and not _hooked(self.module)
 
     def __call__(self, entries: Entries) -> None:
         if self.direct and not _hooked(self.module):
-            output = self.module.module(*[entries.found(key) for key in self.in_keys])
+            packing = {"packing": entries.packing} if self.packs and entries.packing is not None else {}
+            output = self.module.module(*[entries.found(key) for key in self.in_keys], **packing)
             if isinstance(output, Tensor):
                 entries.at[self.out_keys[0]] = output
                 return

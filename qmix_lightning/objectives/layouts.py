@@ -9,6 +9,7 @@ from tensordict import NestedKey, unravel_key
 from torch import Size, Tensor
 
 from qmix_lightning.functional.masks import seen_steps, without_padding
+from qmix_lightning.functional.packing import pack, played_rows
 from qmix_lightning.objectives.batch import Batch, found
 from qmix_lightning.objectives.factored_value import Entries, FactoredValue
 
@@ -38,6 +39,8 @@ def transitions(online: FactoredValue, target: FactoredValue, batch: Batch, doub
 def episodes(online: FactoredValue, target: FactoredValue, batch: Batch, double_q: bool) -> tuple[Tensor, Tensor]:
     """Consecutive steps ``[B, T+1]``, stored once; each network runs over them once, from the first.
 
+    Our networks are spared padding where there is enough; see :func:`~qmix_lightning.functional.packing.pack`.
+
     Returns:
         Values of the actions taken, and target values of the best actions one step on, both ``[B, T, 1]``.
 
@@ -50,12 +53,22 @@ def episodes(online: FactoredValue, target: FactoredValue, batch: Batch, double_
             " own next step need layout='transition'."
         )
     seen = None if batch.mask is None else seen_steps(batch.mask)
-    read = online.read(batch.entries, batch.shape, seen)
+    packing = None if seen is None else pack(seen)
+    spared: set[NestedKey] = set()
+    rows = None
+    if batch.mask is not None and packing is not None:
+        spared = online.spared() & target.spared()
+        rows = played_rows(batch.mask) if online.mixes_rows() and target.mixes_rows() else None
+    read = online.read(batch.entries, batch.shape, seen, spared=spared)
+    read.packing = packing
     entries = read.copy()
     values = online.action_values(entries)
     # Cut afterwards: indexing a part of a tensor is slower than of the whole.
     chosen = online.chosen(values, without_padding(batch.action, batch.mask))[:, :-1]
-    value = online.mix(entries.steps(slice(None, -1)), chosen)
+    if rows is None:
+        value = online.mix(entries.steps(slice(None, -1)), chosen)
+    else:
+        value = online.mix_rows(entries, chosen, rows[0], rows[1])
     with torch.no_grad():
         entries = read
         preferred = values[:, 1:] if double_q else None
@@ -63,7 +76,9 @@ def episodes(online: FactoredValue, target: FactoredValue, batch: Batch, double_
         legal = batch.legal(batch.entries, seen)
         after = entries.steps(slice(1, None))
         chosen = target.best(after, preferred, values, None if legal is None else legal[:, 1:])
-        return value, target.mix(after, chosen)
+        if rows is None:
+            return value, target.mix(after, chosen)
+        return value, target.mix_rows(entries, chosen, rows[0], rows[2])
 
 
 def unrolled(

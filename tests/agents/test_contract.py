@@ -10,6 +10,7 @@ from torch.func import functional_call
 from qmix_lightning import agents
 from qmix_lightning.agents.base import AbstractAgent
 from qmix_lightning.agents.inputs import previous_action
+from qmix_lightning.functional.packing import pack
 from qmix_lightning.spec import NO_ACTION, TaskSpec
 
 SPEC = TaskSpec("fake", n_agents=3, n_actions=5, observation_size=4, state_size=2, episode_limit=6)
@@ -103,6 +104,25 @@ def test_nothing_leaks_from_one_trajectory_into_the_next_not_even_nan(member):
     torch.testing.assert_close(agent(observation, last_action, is_init)[0, 2:], values[0, 2:])
 
 
+def test_agents_that_are_spared_padding_say_the_same_and_learn_the_same_and_never_read_it(member):
+    agent = member(SPEC).double()
+    observation, last_action = episode(8, 40)
+    seen = torch.arange(40).view(1, 40, 1) < torch.tensor([1, 40, 17, 3, 17, 2, 40, 9]).view(8, 1, 1)
+    is_init = torch.zeros(8, 40, 1, dtype=torch.bool)
+    is_init[:, [0, 7]] = True
+    packing, weight = pack(seen), torch.randn(8, 40, 3, 5).double() * seen.unsqueeze(-1)
+    assert packing is not None
+    for marks in (None, is_init):
+        whole = agent(observation, last_action, marks)
+        spared = agent(torch.where(seen.unsqueeze(-1), observation, torch.nan), last_action, marks, packing=packing)
+        torch.testing.assert_close(spared[seen.squeeze(-1)], whole[seen.squeeze(-1)])
+        assert spared.isfinite().all()
+        ours, theirs = (
+            torch.autograd.grad((values * weight).sum(), list(agent.parameters())) for values in (spared, whole)
+        )
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_values_have_an_entry_for_each_action(member):
     assert member(SPEC).double()(*episode()).shape == (2, 6, 3, 5)
 
@@ -188,9 +208,11 @@ def test_it_steps_and_learns_in_mixed_precision(member):
             value, memory = agent.step(observation[:, t].float(), last_action[:, t], memory)
         whole = agent(observation.float(), last_action)
         marked = agent(observation.float(), last_action, torch.zeros(2, 6, 1, dtype=torch.bool))
-    torch.testing.assert_close(value.float(), whole[:, 1].float(), atol=0.02, rtol=0.1)
-    torch.testing.assert_close(marked.float(), whole.float(), atol=0.02, rtol=0.1)
-    (whole.float() + marked.float()).sum().backward()
+    # The last layer is not: differences of values are what agents learn from.
+    assert value.dtype == whole.dtype == marked.dtype == torch.float32
+    torch.testing.assert_close(value, whole[:, 1], atol=0.02, rtol=0.1)
+    torch.testing.assert_close(marked, whole, atol=0.02, rtol=0.1)
+    (whole + marked).sum().backward()
 
 
 def test_it_compiles_to_one_graph_if_recurrent_layers_are_allowed(member):

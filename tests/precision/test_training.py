@@ -96,8 +96,8 @@ def test_first_losses_are_those_of_single_precision_to_its_digits(precision: str
     ("precision", "memory", "value"),
     [
         ("32-true", torch.float32, torch.float32),
-        ("bf16-mixed", torch.float32, torch.bfloat16),
-        ("16-mixed", torch.float32, torch.float16),
+        ("bf16-mixed", torch.float32, torch.float32),
+        ("16-mixed", torch.float32, torch.float32),
         ("bf16-true", torch.bfloat16, torch.bfloat16),
         ("64-true", torch.float64, torch.float64),
     ],
