@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 from lightning.pytorch.utilities import rank_zero_warn
@@ -270,6 +271,10 @@ class ReplayDataModule(LightningDataModule):
             self.close()
             self.ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
             self._begin()
+
+    def transfer_batch_to_device(self, batch: TensorDict, device: torch.device, dataloader_idx: int) -> TensorDict:
+        """Move a batch to where the learner is, unless it is there."""
+        return batch if batch[MASK].device == device else batch.to(device, non_blocking=True)
 
     def teardown(self, stage: str) -> None:
         """Give back what evaluations hold; the battles of training stay, so that a fit can go on."""

@@ -304,6 +304,8 @@ def train(args: list[str] | None = None) -> None:
     # Lightning speaks of seeds, devices and stops at length; what matters is printed by BattleProgress and the report.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Whoever asks for a profiler wants to read what it found.
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)
     # Lightning 2.6 itself calls what torch 2.13 has deprecated.
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
     # Every run has a folder of its own, also one that goes on from another's checkpoint.
