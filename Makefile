@@ -1,10 +1,11 @@
-# make demo    install, train QMIX on the battle map 3m, and say how to look at it (minutes)
+# make demo    install, train QMIX on the battle map 3m, and say how to look at it (minutes); DEVICES=2 for two processes
 # make test    install, and run the tests
 # make slow    the learning tests that take minutes
 # make lint    style, types and import contracts
 # make bench   the benchmarks
 
 PYTHON ?= python3
+DEVICES ?= 1
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -14,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test slow lint bench
 
 demo: $(VENV)/installed
-	$(BIN)/qmix fit --config recipes/battle/3m.yaml
+	$(BIN)/qmix fit --config recipes/battle/3m.yaml --trainer.devices $(DEVICES)
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"

@@ -25,6 +25,7 @@ FIT = (
     "--trainer.max_steps=120", "--trainer.val_check_interval=10", "--trainer.log_every_n_steps=5",
     "--trainer.accelerator=cpu",
 )  # fmt: skip
+LONG = ("--trainer.max_steps=500", "--data.overlap=true")
 SEVERAL = ("--trainer.devices=2", "--trainer.strategy=ddp")
 
 
@@ -85,7 +86,7 @@ def same(one, other, where=""):
 
 def killed(process, folder, draws):
     """Kill all of a run without a word: a moment after a random number of its evaluations, or before the first."""
-    said, evaluations, pause = folder / "said.txt", draws.randrange(7), draws.uniform(0, 0.5)
+    said, evaluations, pause = folder / "said.txt", draws.randrange(4), draws.uniform(0, 0.5)
     before = said.read_text().count("env steps")
     while process.poll() is None and said.read_text().count("env steps") - before < evaluations:
         time.sleep(0.01)
@@ -101,8 +102,8 @@ def killed(process, folder, draws):
     [
         pytest.param(2, (), id="one process"),
         pytest.param(1, SEVERAL, id="two processes"),
-        pytest.param(10, ("--data.overlap=true",), id="one process, one ahead", marks=pytest.mark.slow),
-        pytest.param(10, (*SEVERAL, "--data.overlap=true"), id="two processes, one ahead", marks=pytest.mark.slow),
+        pytest.param(10, LONG, id="one process, one ahead", marks=pytest.mark.slow),
+        pytest.param(10, (*SEVERAL, *LONG), id="two processes, one ahead", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_killed_at_any_moment_goes_on_to_the_bit(tmp_path, times, args):
