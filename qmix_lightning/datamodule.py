@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_warn
 from tensordict import TensorDict
 
@@ -213,10 +214,12 @@ class ReplayDataModule(LightningDataModule):
         """Play this process's share of fresh greedy battles; the seed depends on the stage and the update."""
         together = max(min(episodes, _EVALUATED_AT_ONCE), self.ranks.size)
         first, end = self.ranks.range(together)
-        if self._evaluation is None or self._evaluation.env.num_envs != end - first:
+        share, now = (end - first, first, together), self._evaluation
+        if now is None or (now.env.num_envs, now.first, now.round_size) != share:
             self._close_evaluation()
             self._evaluation = BatchedRollout(self._make(end - first, stage, first), first=first, round_size=together)
         update = self.trainer.global_step if self.trainer is not None else 0
+        assert self._evaluation is not None, "It was just made, or there before."
         with self._stage("evaluate"):
             return self._evaluation.play(self.policy(), episodes, seed=self._derive(stage, update))
 
@@ -247,15 +250,25 @@ class ReplayDataModule(LightningDataModule):
         """Go on where a checkpoint was written; an evaluation of a checkpoint has no use for that."""
         if self.trainer is None or self.trainer.state.fn != "fit":
             return
+        if self.rollout.env_steps:  # Of an earlier fit, of which nothing may be left.
+            self.close()
+            self._begin()
         self.env_steps, self.replayed_steps = state_dict["env_steps"], state_dict["replayed_steps"]
-        path = self.trainer.ckpt_path
-        reasons = self._savepoints.load(state_dict, Path(path).parent / _SIDECARS if path else None)
+        path, reasons, trouble = self.trainer.ckpt_path, [], ""
+        try:
+            reasons = self._savepoints.load(state_dict, Path(path).parent / _SIDECARS if path else None)
+        except ValueError as error:
+            trouble = str(error)
+        # What one process cannot read none can go on without, and all say so.
+        told = self.ranks.gather((reasons, trouble))
+        if troubles := [trouble for _, trouble in told if trouble]:
+            raise ValueError("; ".join(troubles))
         if reasons:
             # New battles, not those of the start again.
             self.rollout.env_steps = self.env_steps
             self.rollout.env.seed(self._derive("train", self.env_steps))
             self.rollout.seed += self.env_steps
-        if said := dict.fromkeys(reason for each in self.ranks.gather(reasons) for reason in each):
+        if said := dict.fromkeys(reason for each, _ in told for reason in each):
             rank_zero_warn(f"This run goes on from {path or 'its checkpoint'}, but not exactly: {'; '.join(said)}.")
 
     def setup(self, stage: str) -> None:
@@ -267,9 +280,15 @@ class ReplayDataModule(LightningDataModule):
         """
         if self.trainer is not None:
             check_world_size(self.trainer.world_size)
+            if isinstance(self.trainer.strategy.launcher, _MultiProcessingLauncher):
+                raise ValueError(
+                    "Battles and replay stay in the process that has them, but the trainer's strategy forgets its"
+                    " processes after each fit (ddp_spawn, ddp_fork). Take strategy='ddp'."
+                )
         if self.trainer is not None and self.trainer.world_size != self.ranks.size:
             self.close()
             self.ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
+            self.replayed_steps = self.env_steps = self.episodes = 0
             self._begin()
 
     def transfer_batch_to_device(self, batch: TensorDict, device: torch.device, dataloader_idx: int) -> TensorDict:
@@ -290,7 +309,7 @@ class ReplayDataModule(LightningDataModule):
         """Where files beside the checkpoints go."""
         saver = self.trainer.checkpoint_callback if self.trainer is not None else None
         folder = getattr(saver, "dirpath", None)
-        return Path(folder) / _SIDECARS if folder else None
+        return Path(folder) / _SIDECARS if folder and "://" not in str(folder) else None
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

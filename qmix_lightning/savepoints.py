@@ -45,7 +45,7 @@ class Savepoints:
     ) -> None:
         self._ranks, self._rollout, self._ahead, self._buffer, self._kind = ranks, rollout, ahead, buffer, kind
         self._archives: dict[Path, ReplayArchive] = {}
-        self._recent: dict[str, dict[str, Any]] = {}
+        self._recent: dict[tuple[Path, str], dict[str, Any]] = {}
 
     def save(self, folder: Path | None, name: str) -> dict[str, Any]:
         """Write down where everything stands; to be called by all processes.
@@ -64,7 +64,7 @@ class Savepoints:
         trouble = None
         try:
             if kind == "sidecar" and folder is not None:
-                ours = self._save_beside(folder / self._own(self._ranks.rank, self._ranks.size), name)
+                ours = self._save_beside(folder.resolve() / self._own(self._ranks.rank, self._ranks.size), name)
             else:
                 ours = {"battles": self._battles(), "replay": self._buffer.state_dict() if kind == "inline" else None}
         except OSError as error:
@@ -90,8 +90,9 @@ class Savepoints:
         Raises:
             ValueError: If a file was cut off or is not one of ours.
         """
+        self._ahead.finish()
         folders = [folder for folder in (beside, Path(state["folder"])) if folder is not None and folder.is_dir()]
-        folder, shards = (folders or [Path(state["folder"])])[0], state["ranks"]
+        folder, shards = (folders or [Path(state["folder"])])[0].resolve(), state["ranks"]
         if len(shards) != self._ranks.size:
             return self._load_divided(shards, folder)
         ours, own = shards[self._ranks.rank], folder / self._own(self._ranks.rank, self._ranks.size)
@@ -107,7 +108,9 @@ class Savepoints:
                 missing.append("its replay was of another capacity")
             else:
                 self._archive(own).load(self._buffer, ours["replay"])
-                self._recent = {state["name"]: ours}
+            if state["kind"] == "sidecar":
+                # Until two others are there, this is the checkpoint to go on from.
+                self._recent = {(own, state["name"]): ours}
         except FileNotFoundError as error:
             # Only the last checkpoints have theirs.
             return [f"its replay is gone ({error.filename}), so that battles and replay begin anew"]
@@ -132,7 +135,9 @@ class Savepoints:
             return [f"{said}, with an empty replay, since the old one is gone ({error.filename})"]
         rollouts = [each["rollout"] for each in battles]
         episodes = sum(rollout["episodes"] for rollout in rollouts) if self._ranks.rank == 0 else 0
-        self._rollout.load_state_dict({**rollouts[0], "episodes": episodes, "generator": None, "exact": False})
+        self._rollout.load_state_dict(
+            {**rollouts[0], "seed": self._rollout.seed, "episodes": episodes, "generator": None, "exact": False}
+        )
         return [f"{said}, and the episodes of the replay were divided anew"]
 
     def _battles(self) -> dict[str, Any]:
@@ -140,22 +145,27 @@ class Savepoints:
         return {"rollout": self._rollout.state_dict(), "played": played, "random": torch.get_rng_state()}
 
     def _save_beside(self, own: Path, name: str) -> dict[str, Any]:
-        if name not in self._recent:
+        if (own, name) not in self._recent:
             file = f"battles-{name}.pt"
             write_whole(self._battles(), own / file)
             ours = {"battles": file, "replay": self._archive(own).save(self._buffer)}
-            self._recent[name] = ours
+            self._recent[own, name] = ours
             self._recent = dict(list(self._recent.items())[-_KEPT:])
             self._prune(own)
-        return self._recent[name]
+        return self._recent[own, name]
 
     def _prune(self, own: Path) -> None:
-        self._archive(own).prune([each["replay"] for each in self._recent.values()])
-        needed = {each["battles"] for each in self._recent.values()}
+        for part in [*own.glob(".*.part*"), *(own.parent.parent.glob(".*.part*") if self._ranks.rank == 0 else ())]:
+            part.unlink(missing_ok=True)  # Of a process that was killed.
+        recent = [each for (where, _), each in self._recent.items() if where == own]
+        if len(recent) < _KEPT:
+            return
+        self._archive(own).prune([each["replay"] for each in recent])
+        needed = {each["battles"] for each in recent}
         for path in own.glob("battles-*.pt"):
             if path.name not in needed:
                 path.unlink(missing_ok=True)
-        if len(self._recent) == _KEPT and self._ranks.rank == 0:
+        if self._ranks.rank == 0:
             # Left by a run of another number of processes.
             for other in own.parent.glob("rank*-of-*"):
                 if not other.name.endswith(f"-of-{self._ranks.size}"):

@@ -18,6 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
 
 from qmix_lightning.callbacks import BattleProgress, ReplayPriorities, cockpit
@@ -132,7 +133,14 @@ class QMixCLI(LightningCLI):
         folder = self._get(self.config, "checkpoint")["dirpath"]
         callbacks.append(
             ModelCheckpoint(
-                folder, "last-{step}", monitor="step", mode="max", save_top_k=2, enable_version_counter=False
+                folder,
+                "last-{step}",
+                monitor="step",
+                mode="max",
+                save_top_k=2,
+                # Without evaluations, when they would be.
+                every_n_train_steps=asked["val_check_interval"] if asked["limit_val_batches"] == 0 else None,
+                enable_version_counter=False,
             )
         )
         self.trainer_defaults["callbacks"] = callbacks
@@ -168,28 +176,44 @@ class QMixCLI(LightningCLI):
         """Put a path in the place of "last" or "best", of the newest run of the recipe or that of a chosen logger."""
         word, saved = str(self._checkpoint), self._get(self.config, "checkpoint")["dirpath"]
         runs = Path("logs") / self.datamodule.env.replace("/", "-")
-        run = Path(logger.log_dir) if chosen and logger else newest_run(runs)
-        path = checkpoint_of(run, word, saved) if run else None
+        loggers = [each for each in (logger if isinstance(logger, list) else [logger]) if isinstance(each, Logger)]
+        ours = next((each for each in loggers if isinstance(each, EnvStepLogger)), None)
+        run = newest_run(runs, saved)
+        if chosen:  # Only then, because asking a logger for its folder makes one.
+            folders = (each.log_dir for each in [*([ours] if ours else []), *loggers])
+            run = next((Path(folder) for folder in folders if folder), None)
+        path = checkpoint_of(run or Path(), word, saved) if run or saved else None
         if path is None and self.subcommand != "fit":
-            refuse(f"There is no {word} checkpoint in {run or runs}. Train first: qmix fit, or give the path of one.")
-        if path is None:
-            # Whoever starts a run by the same words again and again need not know whether it was there before.
-            say("resume:", f"there is no {word} checkpoint in {run or runs} yet, training starts anew")
-        elif self.subcommand == "fit" and word == "last" and isinstance(logger, EnvStepLogger):
-            assert run is not None, "The checkpoint was found in it."
+            refuse(f"There is no {word} checkpoint in {saved or run or runs}. Train first: qmix fit, or give its path.")
+        if self.subcommand == "fit" and word == "last":
             self._goes_on = True
             self.save_config_kwargs["overwrite"] = True
-            if not chosen:
-                logger._version = run.name
-            with suppress(Exception):  # A file of another kind is refused, in words, later.
-                state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-                logger.go_on_from(state[ReplayDataModule.__qualname__]["env_steps"])
+            env_steps = -1
+            if path is None:
+                # Whoever starts a run by the same words again and again need not know whether it was there before.
+                say("resume:", f"there is no last checkpoint in {saved or run or runs} yet, training starts anew")
+            else:
+                with suppress(Exception):  # A file of another kind is refused, in words, later.
+                    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+                    env_steps = state[ReplayDataModule.__qualname__]["env_steps"]
+                if ours is not None and run is not None and not chosen:
+                    ours._version = run.name
+            if ours is not None:
+                ours.go_on_from(env_steps)
+        elif path is None:
+            refuse(f"There is no {word} checkpoint in {saved or run or runs}. Train first, or give its path.")
         self._checkpoint = None if path is None else str(path)
         self.config_init[self.subcommand]["ckpt_path"] = self._checkpoint
         # What a run saves of its configuration must make it again from the start.
         self.config[self.subcommand]["ckpt_path"] = None
 
     def _refuse_endless_schedule(self) -> None:
+        every, parts = self.trainer.val_check_interval, self.trainer.accumulate_grad_batches
+        if isinstance(every, int) and every % parts:
+            refuse(
+                f"Checkpoints come at evaluations and must not fall between the {parts} batches of an update, but"
+                f" trainer.val_check_interval is {every}. Take a multiple of trainer.accumulate_grad_batches."
+            )
         rate = self.model.hparams["final_learning_rate"]
         if rate is not None and self.trainer.max_steps < 1:
             refuse(
@@ -206,8 +230,8 @@ class QMixCLI(LightningCLI):
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         saved = self._get(self.config, "checkpoint")["dirpath"]
-        if saved and (Path(saved) / "last.ckpt").exists():
-            refuse(f"{saved} holds another run (last.ckpt). Choose an empty folder, or move it away.")
+        if saved and (found := sorted(path.name for path in Path(saved).glob("*.ckpt"))):
+            refuse(f"{saved} holds another run ({found[-1]}). Choose an empty folder, or move it away.")
         folder = Path(self.trainer.log_dir or ".")
         if (folder / "config.yaml").exists():
             refuse(f"{folder} holds another run (config.yaml). Choose an empty folder, or move it away.")
@@ -241,8 +265,8 @@ class QMixCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Save the end, test the best checkpoint, or the end if none was evaluated, and say where everything is."""
-        saved = self.trainer.checkpoint_callback
-        if self.trainer.fast_dev_run or not isinstance(saved, ModelCheckpoint):  # type: ignore[attr-defined]
+        saved: ModelCheckpoint = self._get(self.config_init, "checkpoint")
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         if self.trainer.received_sigterm:
             raise SystemExit(143)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Hashable
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -38,7 +39,7 @@ class BatchMemory:
 
     def __init__(self, *, pin_memory: bool = False) -> None:
         self.pin_memory = pin_memory and torch.cuda.is_available()
-        self._pieces: dict[Hashable, deque[_Piece]] = defaultdict(lambda: deque(maxlen=_KEPT))
+        self._pieces: dict[Hashable, deque[_Piece]] = defaultdict(partial(deque, maxlen=_KEPT))
 
     def take(
         self,

@@ -61,7 +61,7 @@ def test_what_is_not_there_cannot_be_evaluated(here, capsys, word):
     with pytest.raises(SystemExit):
         qmix("validate", "--config", GAME, "--ckpt_path", word)
     said = capsys.readouterr().err
-    assert f"There is no {word} checkpoint in logs/matrix-two_step. Train first: qmix fit, or give the path" in said
+    assert f"There is no {word} checkpoint in logs/matrix-two_step. Train first: qmix fit, or give its path." in said
 
 
 def test_the_newest_run_is_the_one_of_the_highest_number_and_not_a_sweep(here):
