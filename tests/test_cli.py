@@ -80,7 +80,7 @@ CHECKPOINT = "logs/battle-3m/version_0/checkpoints/last.ckpt"
         (["--data.env", "battle/3n"], "Unknown environment 'battle/3n'. Did you mean 'battle/3m'"),
         (["--model.mixer", "QMixr"], "Unknown model.mixer 'QMixr'. Did you mean QMixer?"),
         (["--model.mixer", "MLPAgent"], "Unknown model.mixer 'MLPAgent'. Known are "),
-        (["--model.agent", "GRU"], "Unknown model.agent 'GRU'. Known are GRUAgent, MLPAgent."),
+        (["--model.agent", "GRU"], "Unknown model.agent 'GRU'. Known are GRUAgent, MLPAgent"),
         (
             ["--model.mixer.hypernet_layer", "2"],
             "Unknown argument 'hypernet_layer' of QMixer. Did you mean hypernet_layers?",

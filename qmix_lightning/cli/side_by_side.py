@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,8 @@ def side_by_side(jobs: Sequence[Job], at_once: int, console: Console) -> Generat
         while waiting or running:
             while waiting and len(running) < at_once:
                 job = waiting.popleft()
-                running.append((job, _start(job, environment), time.monotonic()))
+                with _undisturbed():
+                    running.append((job, _start(job, environment), time.monotonic()))
             time.sleep(_LOOK_SECONDS)
             for entry in list(running):
                 job, process, since = entry
@@ -104,15 +106,29 @@ def _start(job: Job, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
             env=environment,
             # Ctrl-C reaches this process alone, which ends its runs; should it be killed itself, the kernel does.
             process_group=0,
-            preexec_fn=_die_with_the_parent if sys.platform == "linux" else None,
+            preexec_fn=_begin_anew,
         )
 
 
 _LIBC = ctypes.CDLL(None)
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def _die_with_the_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let interrupts wait: while a process forks, Python drops them, and one that is not noted down is not ended."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin_anew() -> None:
+    """In a new process: hear interrupts, and die with the parent."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
