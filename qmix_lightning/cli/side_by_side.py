@@ -125,7 +125,8 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _begin_anew() -> None:
-    """In a new process: hear interrupts, and die with the parent."""
+    """In a new process: hear interrupts, also where a shell in the background does not, and die with the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
     if sys.platform == "linux":
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

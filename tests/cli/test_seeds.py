@@ -309,12 +309,17 @@ def children(pid):
     return found
 
 
+def hear_interrupts():
+    # Whoever starts the tests in the background has a shell that lets them ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_sweep_that_is_stopped_leaves_no_run_behind(tmp_path, environment, number):
     (tmp_path / SWEEP).mkdir(parents=True)
     words = ["--config", str(GAME), *SMALL, "--trainer.max_steps=100000"]
     command = [sys.executable, "-m", "qmix_lightning", "fit", "--seeds=1,2,3", "--jobs=2", "--ckpt_path=last", *words]
-    sweep = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    sweep = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, preexec_fn=hear_interrupts)
     until = time.monotonic() + 300
     while len(running := children(sweep.pid)) < 2:
         assert time.monotonic() < until
