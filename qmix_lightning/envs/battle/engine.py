@@ -71,6 +71,28 @@ def first_illegal(action_mask: Any, actions: Any, _: int = SOURCES) -> int:
     return -1
 
 
+@subroutine
+def start_step(units: Any, n_agents: int, actions: Any) -> None:
+    """Note the units' health before an environment step, and give the agents their orders."""
+    for i in range(units.shape[0]):
+        units[i].health_before = units[i].health
+    for agent in range(n_agents):
+        if units[agent].health > 0:
+            give_order(units, agent, n_agents, actions[agent])
+
+
+@kernel
+def trace(battles: Any, types: Any, clocks: Any, ground: Any, actions: Any, loops: Any, _: int = SOURCES) -> None:
+    """Play one environment step of battles and write their units into ``loops`` ``[8, B, U]`` after every game loop."""
+    n_agents = actions.shape[1]
+    for b in range(battles.shape[0]):
+        start_step(battles[b], n_agents, actions[b])
+        for loop in range(LOOPS_PER_STEP):
+            game_loop(battles[b], types, clocks[b], ground, n_agents)
+            for i in range(battles.shape[1]):
+                loops[loop, b, i] = battles[b, i]
+
+
 @kernel
 def advance(
     battles: Any, types: Any, clocks: Any, ground: Any, views: Any, actions: Any, limit: int, first: int, end: int,
@@ -80,12 +102,9 @@ def advance(
     n_agents, n_units = actions.shape[1], battles.shape[1]
     for b in range(first, end):
         units, clock = battles[b], clocks[b]
-        for i in range(n_units):
-            units[i].health_before = units[i].health
         for agent in range(n_agents):
             views.last_action[b, agent] = actions[b, agent]
-            if units[agent].health > 0:
-                give_order(units, agent, n_agents, actions[b, agent])
+        start_step(units, n_agents, actions[b])
         for _loop in range(LOOPS_PER_STEP):
             game_loop(units, types, clock, ground, n_agents)
         clock.steps += 1

@@ -1,0 +1,135 @@
+"""A battle drawn, at any moment: smooth pictures by drawing larger and reducing."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from qmix_lightning.envs.battle.viewer.bodies import draw_dead, draw_unit
+from qmix_lightning.envs.battle.viewer.camera import camera_over
+from qmix_lightning.envs.battle.viewer.captions import HEADER, draw_banner, draw_header, typeface
+from qmix_lightning.envs.battle.viewer.colours import EDGE, GRID, GROUND, TEAMS, WALL
+from qmix_lightning.envs.battle.viewer.events import deaths_of, facing_of, shots_of
+from qmix_lightning.envs.battle.viewer.marks import GLOWS_FOR, draw_order, draw_ranges, draw_shot
+from qmix_lightning.envs.battle.viewer.recording import Recording
+from qmix_lightning.envs.battle.viewer.sheet import Sheet
+
+AFTER_THE_END = 16
+"""Game loops that are drawn after a battle's last: the dead fade, and a banner says how it ended."""
+
+
+class BattlePainter:
+    """Draws the moments of one battle, all through the same window.
+
+    Args:
+        recording: The battle.
+        width: Of the pictures, in pixels.
+        detail: How many times larger, along each axis, they are drawn before they are reduced; 1 leaves steps on edges.
+        ranges: Whether the ground that weapons reach is tinted.
+        orders: Whether lines show where units are going and whom they attack.
+
+    Attributes:
+        size: Width and height of the pictures.
+
+    Raises:
+        ValueError: If ``width`` is less than 64 or odd, or ``detail`` is not positive.
+
+    Example:
+        >>> from qmix_lightning.envs.battle.viewer.recording import SHOWN, Kind
+        >>> frames = np.zeros((9, 2), SHOWN)
+        >>> frames["health"], frames["x"], frames["y"] = 45, [10, 14], 16
+        >>> ground = np.ones((32, 32), dtype=bool)
+        >>> battle = Recording("1m", "us", (Kind("marine", 0.375, 5, 45),), 1, ground, frames, np.zeros(1), "lost")
+        >>> BattlePainter(battle, width=320).paint(3).size
+        (320, 220)
+    """
+
+    def __init__(
+        self, recording: Recording, *, width: int = 640, detail: int = 3, ranges: bool = True, orders: bool = True
+    ) -> None:
+        if width < 64 or width % 2:
+            raise ValueError(f"width must be even and at least 64 pixels, got {width}.")
+        if detail < 1:
+            raise ValueError(f"detail must be at least 1, got {detail}.")
+        self.recording, self.detail, self.ranges, self.orders = recording, detail, ranges, orders
+        camera = camera_over(recording, width, round(HEADER * width / 640))
+        self.size = (camera.width, camera.top + camera.height)
+        self._camera = camera.magnified(detail)
+        self._team = (np.arange(recording.frames.shape[1]) >= recording.n_agents).astype(int).tolist()
+        self._shots = shots_of(recording.frames)
+        self._deaths = deaths_of(recording.frames)
+        self._facing = facing_of(recording.frames, recording.n_agents)
+        smallest = min(kind.radius for kind in recording.kinds)
+        self._font = typeface(max(1.0 * smallest * self._camera.scale, 1.0))
+        self._ground = self._draw_ground()
+
+    @property
+    def last(self) -> int:
+        """The last game loop that is worth drawing."""
+        return self.recording.loops + AFTER_THE_END
+
+    def paint(self, loop: int) -> Image.Image:
+        """Draw the battle after so many game loops.
+
+        Args:
+            loop: From 0; after the battle's end the dead go on fading and a banner says how it ended.
+
+        Returns:
+            The picture, in mode RGB.
+        """
+        recording = self.recording
+        now = min(max(loop, 0), recording.loops)
+        units, picture = recording.frames[now], self._ground.copy()
+        sheet = Sheet(ImageDraw.Draw(picture, "RGBA"), self._camera, self.detail)
+        living = [i for i in range(len(units)) if units["health"][i] > 0]
+        ground = sorted(living, key=lambda i: recording.kinds[units["kind"][i]].flies)
+        for i in range(len(units)):
+            if loop >= self._deaths[i]:
+                self._draw_dead(sheet, i, now, int(loop - self._deaths[i]))
+        if self.ranges:
+            for team in (1, 0):
+                draw_ranges(picture, sheet, self._reaches(now, team), TEAMS[team])
+        if self.orders and loop <= recording.loops:
+            for i in living:
+                draw_order(sheet, units[i], units, self._team[i])
+        for i in ground:
+            kind, team, facing = recording.kinds[units["kind"][i]], self._team[i], float(self._facing[now, i])
+            draw_unit(sheet, units[i], kind, team, facing, "" if team else str(i), self._font)
+        recent = self._shots[(self._shots["start"] <= loop) & (loop < self._shots["end"] + GLOWS_FOR)]
+        for shot in recent:
+            draw_shot(sheet, shot, loop, units, recording.kinds, self._team[shot["shooter"]])
+        draw_header(sheet, recording, now)
+        if loop > recording.loops:
+            draw_banner(sheet, recording, min((loop - recording.loops) / (0.6 * AFTER_THE_END), 1.0))
+        return picture.reduce(self.detail) if self.detail > 1 else picture
+
+    def _draw_dead(self, sheet: Sheet, i: int, now: int, since: int) -> None:
+        unit = self.recording.frames[now, i]
+        at, kind = (float(unit["x"]), float(unit["y"])), self.recording.kinds[unit["kind"]]
+        draw_dead(sheet, at, kind, self._team[i], float(self._facing[now, i]), since)
+
+    def _reaches(self, now: int, team: int) -> list[tuple[tuple[float, float], float]]:
+        reaches = []
+        for i, unit in enumerate(self.recording.frames[now]):
+            kind = self.recording.kinds[unit["kind"]]
+            if self._team[i] == team and unit["health"] > 0 and kind.range > 0:
+                reaches.append(((float(unit["x"]), float(unit["y"])), kind.radius + kind.range))
+        return reaches
+
+    def _draw_ground(self) -> Image.Image:
+        """The map within the window: cells, their grid, and an edge where the walkable ends."""
+        camera, walkable = self._camera, self.recording.walkable
+        picture = Image.new("RGB", (camera.width, camera.top + camera.height), WALL)
+        draw = ImageDraw.Draw(picture)
+        for x, y in np.argwhere(walkable).tolist():
+            west, north = camera.place(x, y + 1)
+            east, south = camera.place(x + 1, y)
+            draw.rectangle((round(west), round(north), round(east) - 1, round(south) - 1), fill=GROUND)
+        padded = np.pad(walkable, 1)
+        for x, y in np.argwhere(walkable).tolist():
+            corners = ((x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1))
+            sides = (padded[x + 1, y], padded[x + 2, y + 1], padded[x + 1, y + 2], padded[x, y + 1])
+            for side, start, end in zip(sides, corners, (*corners[1:], corners[0]), strict=True):
+                colour, width = (GRID, 1) if side else (EDGE, 2)
+                draw.line((*camera.place(*start), *camera.place(*end)), fill=colour, width=width * self.detail)
+        return picture

@@ -1,0 +1,82 @@
+"""What units do, drawn: how far weapons reach, where orders lead, and shots."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from qmix_lightning.envs.battle.state import ATTACK, MOVE, NOBODY
+from qmix_lightning.envs.battle.viewer.colours import SPARK, TEAMS, Colour, blend
+from qmix_lightning.envs.battle.viewer.recording import Kind
+from qmix_lightning.envs.battle.viewer.sheet import Place, Sheet, between
+
+MELEE = 1.0
+"""Cells; a weapon that reaches less is swung."""
+
+GLOWS_FOR = 4
+"""Game loops in which a shot is seen after it has hit."""
+
+
+def draw_ranges(picture: Image.Image, sheet: Sheet, reaches: Iterable[tuple[Place, float]], colour: Colour) -> None:
+    """Tint the ground that a team's weapons reach, and draw its outline.
+
+    Args:
+        picture: To be drawn on.
+        sheet: The same.
+        reaches: Where each unit stands, and how far from its centre its weapon reaches.
+        colour: Of the team.
+    """
+    inside, within = Image.new("L", picture.size), Image.new("L", picture.size)
+    fill, hollow, line = ImageDraw.Draw(inside), ImageDraw.Draw(within), 1.2 * sheet.pixel
+    for at, reach in reaches:
+        centre, radius = sheet.camera.place(*at), reach * sheet.camera.scale
+        fill.circle(centre, radius, fill=92)
+        hollow.circle(centre, radius - line, fill=1)
+    # Within all outlines there is only a tint.
+    inside.paste(13, mask=within.point([0] + [255] * 255))
+    picture.paste(colour, mask=inside)
+
+
+def draw_order(sheet: Sheet, unit: Any, units: Any, team: int) -> None:
+    """Draw where a unit is going, or whom it attacks."""
+    at, colour = (float(unit["x"]), float(unit["y"])), TEAMS[team]
+    if unit["target"] != NOBODY and units[unit["target"]]["health"] > 0:
+        target = units[unit["target"]]
+        end = (float(target["x"]), float(target["y"]))
+        sheet.line(at, end, colour, pixels=1.2, alpha=0.38 if unit["order"] == ATTACK or team else 0.25)
+    elif unit["order"] == MOVE:
+        end = (float(unit["goal_x"]), float(unit["goal_y"]))
+        sheet.line(at, end, colour, pixels=1.4, alpha=0.55)
+        _chevron(sheet, at, end, colour)
+
+
+def draw_shot(sheet: Sheet, shot: Any, loop: int, units: Any, kinds: tuple[Kind, ...], team: int) -> None:
+    """Draw a shot as it looks in a game loop: a missile under way, or what was just fired and fades."""
+    shooter, target = units[shot["shooter"]], units[shot["target"]]
+    gun, hit = kinds[shooter["kind"]], kinds[target["kind"]]
+    start, end = (float(shooter["x"]), float(shooter["y"])), (float(target["x"]), float(target["y"]))
+    length = max(math.dist(start, end), 1e-6)
+    edge = between(end, start, min(hit.radius * 0.8 / length, 1.0))
+    glow, colour = blend(TEAMS[team], SPARK, 0.6), TEAMS[team]
+    if loop < shot["end"]:
+        share = (loop - shot["start"]) / max(shot["end"] - shot["start"], 1)
+        nose, tail = between(start, end, share), between(start, end, max(share - min(0.9 / length, 1.0), 0.0))
+        sheet.line(tail, nose, colour, pixels=3.2, alpha=0.55)
+        sheet.disc(nose, 0.16, glow)
+        return
+    left = 1 - (loop - shot["end"]) / GLOWS_FOR
+    muzzle = between(start, end, min(gun.radius / length, 1.0))
+    if shot["start"] == shot["end"] and gun.range >= MELEE:
+        sheet.line(muzzle, edge, colour, pixels=3.6, alpha=0.35 * left)
+        sheet.line(muzzle, edge, glow, pixels=1.5, alpha=left)
+    sheet.disc(edge, 0.08 + 0.12 * (1 - left), SPARK, 0.9 * left)
+
+
+def _chevron(sheet: Sheet, start: Place, end: Place, colour: Colour) -> None:
+    angle, size = math.atan2(end[1] - start[1], end[0] - start[0]), 0.22
+    for turn in (0.8, -0.8):
+        arm = end[0] - size * math.cos(angle + turn), end[1] - size * math.sin(angle + turn)
+        sheet.line(end, arm, colour, pixels=1.4, alpha=0.55)
