@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL.ImageFont import FreeTypeFont
 
-from qmix_lightning.envs.battle.viewer.colours import ENERGY, GROUND, INK, SHIELD, TEAMS, TEXT, WALL, blend
+from qmix_lightning.envs.battle.viewer.colours import ENERGY, GROUND, INK, SHIELD, SPARK, TEAMS, TEXT, WALL, blend
 from qmix_lightning.envs.battle.viewer.recording import Kind
 from qmix_lightning.envs.battle.viewer.sheet import Place, Sheet, placed
 from qmix_lightning.envs.battle.viewer.silhouettes import Tone, silhouette
@@ -21,7 +21,10 @@ LEGIBLE = 8
 FADES_FOR = 14
 """Game loops in which a dead unit fades."""
 
-_SHADES: dict[Tone, float] = {"body": 0.0, "limb": 0.38, "mark": 0.82}
+BURSTS_FOR = 7
+"""Game loops in which a burst is seen."""
+
+SHADES: dict[Tone, float] = {"body": 0.0, "limb": 0.38, "mark": 0.82}
 """How much ink is mixed into the team's colour."""
 
 
@@ -39,8 +42,8 @@ def draw_unit(sheet: Sheet, unit: Any, kind: Kind, team: int, facing: float, num
     """
     at, colour = (float(unit["x"]), float(unit["y"])), TEAMS[team]
     radius, ring = kind.radius, 2.2
-    if kind.flies:
-        sheet.disc((at[0] + 0.25, at[1] - 0.35), radius, INK, 0.35)
+    if kind.level:
+        sheet.disc((at[0] + 0.12 * kind.level, at[1] - 0.18 * kind.level), radius, INK, 0.35)
     sheet.disc(at, radius, WALL, 0.75)
     health = float(unit["health"]) / kind.health
     sheet.arc(at, radius, 1.0, blend(colour, INK, 0.72), pixels=ring)
@@ -63,6 +66,10 @@ def draw_dead(sheet: Sheet, at: Place, kind: Kind, team: int, facing: float, sin
     for turn in (1, 3):
         dx, dy = arm * math.cos(turn * math.pi / 4), arm * math.sin(turn * math.pi / 4)
         sheet.line((at[0] - dx, at[1] - dy), (at[0] + dx, at[1] + dy), tint, pixels=1.6, alpha=0.9 * gone)
+    if kind.burst and since < BURSTS_FOR:
+        grown = ((since + 1) / BURSTS_FOR) ** 0.5
+        sheet.disc(at, kind.burst * grown, TEAMS[team], 0.4 * (1 - since / BURSTS_FOR))
+        sheet.arc(at, kind.burst * grown, 1.0, SPARK, pixels=1.6, alpha=0.9 * (1 - since / BURSTS_FOR))
     if gone < 1:
         sheet.arc(at, kind.radius * (1 + 0.9 * gone), 1.0, TEAMS[team], pixels=1.6, alpha=0.8 * (1 - gone))
         _shape(sheet, kind, at, BODY * kind.radius * (1 - 0.25 * gone), facing, team, alpha=(1 - gone) ** 1.5)
@@ -82,7 +89,7 @@ def _shape(
     for tone, points in silhouette(kind.name):
         if tone == "mark" and not marks:
             continue
-        colour = blend(TEAMS[team], INK, _SHADES[tone])
+        colour = blend(TEAMS[team], INK, SHADES[tone])
         sheet.polygon(placed(points, at, size, facing), colour, alpha)
 
 

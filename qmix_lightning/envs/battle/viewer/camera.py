@@ -78,6 +78,7 @@ def camera_over(recording: Recording, width: int, top: int) -> Camera:
         max(span + 2 * (MARGIN + largest), least) for span, least in zip((east - west, north - south), SMALLEST, strict=True)
     )
     across, up = max(across, up * HIGHEST), max(up, across / WIDEST)
+    across, up = float(across), float(up)
     scale = width / across
     height = round((up * scale + top) / 2) * 2 - top
     return Camera(

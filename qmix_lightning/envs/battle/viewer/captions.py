@@ -5,13 +5,11 @@ from __future__ import annotations
 from PIL.ImageFont import FreeTypeFont, load_default
 
 from qmix_lightning.envs.battle.viewer.colours import ALLY, ENEMY, FAINT, GRID, INK, TEAMS, TEXT, WALL, blend
-from qmix_lightning.envs.battle.viewer.recording import LOOPS_A_STEP, Recording
+from qmix_lightning.envs.battle.viewer.recording import Recording
 from qmix_lightning.envs.battle.viewer.sheet import Sheet
 
 HEADER = 46
 """Pixels above the field, in a picture of 640."""
-
-LOOPS_A_SECOND = 16
 
 _BANNERS = {"won": ("VICTORY", ALLY), "lost": ("DEFEAT", ENEMY), "out of time": ("OUT OF TIME", TEXT)}
 
@@ -49,7 +47,7 @@ def draw_header(sheet: Sheet, recording: Recording, loop: int) -> None:
         draw.text(
             (far, 14 * unit), f"{alive} of {len(members)}", fill=TEXT, font=small, anchor="rm" if team == 0 else "lm"
         )
-    step = min(-(-loop // LOOPS_A_STEP), recording.steps)
+    step = min(-(-loop // recording.step_loops), recording.steps)
     draw.text((width / 2, 14 * unit), recording.title, fill=TEXT, font=large, anchor="mm")
     draw.text((width / 2, 32 * unit), f"step {step}", fill=FAINT, font=small, anchor="mm")
     draw.rectangle((0, camera.top - 2 * unit, width, camera.top), fill=GRID)

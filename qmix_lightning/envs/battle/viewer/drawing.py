@@ -9,8 +9,8 @@ from qmix_lightning.envs.battle.viewer.bodies import draw_dead, draw_unit
 from qmix_lightning.envs.battle.viewer.camera import camera_over
 from qmix_lightning.envs.battle.viewer.captions import HEADER, draw_banner, draw_header, typeface
 from qmix_lightning.envs.battle.viewer.colours import EDGE, GRID, GROUND, TEAMS, WALL
-from qmix_lightning.envs.battle.viewer.events import deaths_of, facing_of, shots_of
-from qmix_lightning.envs.battle.viewer.marks import GLOWS_FOR, draw_order, draw_ranges, draw_shot
+from qmix_lightning.envs.battle.viewer.events import deaths_of, facing_of, healing_of, shots_of
+from qmix_lightning.envs.battle.viewer.marks import GLOWS_FOR, draw_healing, draw_order, draw_ranges, draw_shot
 from qmix_lightning.envs.battle.viewer.recording import Recording
 from qmix_lightning.envs.battle.viewer.sheet import Sheet
 
@@ -56,7 +56,8 @@ class BattlePainter:
         self.size = (camera.width, camera.top + camera.height)
         self._camera = camera.magnified(detail)
         self._team = (np.arange(recording.frames.shape[1]) >= recording.n_agents).astype(int).tolist()
-        self._shots = shots_of(recording.frames)
+        self._shots = shots_of(recording.frames, recording.kinds)
+        self._healing = healing_of(recording.frames)
         self._deaths = deaths_of(recording.frames)
         self._facing = facing_of(recording.frames, recording.n_agents)
         smallest = min(kind.radius for kind in recording.kinds)
@@ -82,7 +83,7 @@ class BattlePainter:
         units, picture = recording.frames[now], self._ground.copy()
         sheet = Sheet(ImageDraw.Draw(picture, "RGBA"), self._camera, self.detail)
         living = [i for i in range(len(units)) if units["health"][i] > 0]
-        ground = sorted(living, key=lambda i: recording.kinds[units["kind"][i]].flies)
+        upwards = sorted(living, key=lambda i: recording.kinds[units["kind"][i]].level)
         for i in range(len(units)):
             if loop >= self._deaths[i]:
                 self._draw_dead(sheet, i, now, int(loop - self._deaths[i]))
@@ -92,9 +93,11 @@ class BattlePainter:
         if self.orders and loop <= recording.loops:
             for i in living:
                 draw_order(sheet, units[i], units, self._team[i])
-        for i in ground:
+        for i in upwards:
             kind, team, facing = recording.kinds[units["kind"][i]], self._team[i], float(self._facing[now, i])
             draw_unit(sheet, units[i], kind, team, facing, "" if team else str(i), self._font)
+        for i in np.flatnonzero(self._healing[now]).tolist():
+            draw_healing(sheet, units[i], units)
         recent = self._shots[(self._shots["start"] <= loop) & (loop < self._shots["end"] + GLOWS_FOR)]
         for shot in recent:
             draw_shot(sheet, shot, loop, units, recording.kinds, self._team[shot["shooter"]])

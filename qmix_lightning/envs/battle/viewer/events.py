@@ -1,18 +1,20 @@
-"""What happens in a recording: who faces where, who died when, and every shot."""
+"""What happens in a recording: who faces where, who died when, who heals, and every attack."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qmix_lightning.envs.battle.state import NOBODY
+from qmix_lightning.envs.battle.viewer.recording import Kind
 
 SHOT: Final = np.dtype(
     [
-        ("start", np.int32),  # loop in which it leaves
-        ("end", np.int32),  # loop in which it hits; the same one, unless it is a missile
+        ("start", np.int32),  # loop in which it is let go
+        ("end", np.int32),  # loop in which it hits; the same one, unless it is a missile or a beam
         ("shooter", np.int16),
         ("target", np.int16),
     ]
@@ -20,34 +22,42 @@ SHOT: Final = np.dtype(
 """One attack that was not called off."""
 
 
-def shots_of(frames: NDArray[Any]) -> NDArray[Any]:
-    """Find the shots.
+def shots_of(frames: NDArray[Any], kinds: Sequence[Kind]) -> NDArray[Any]:
+    """Find the attacks.
 
-    An attack that winds up is a shot as soon as its wind-up is over and the weapon cools down: one that is called off
-    costs no cooldown. A missile leaves when its flight begins, and hits when it is over.
+    An attack is let go in the loop in which its wind-up is over and the weapon cools down; one that is called off costs
+    no cooldown. What flies then hits when its flight is over; of two blades the second does.
 
     Args:
         frames: ``[F, U]`` :data:`~qmix_lightning.envs.battle.viewer.recording.SHOWN`, of consecutive loops.
+        kinds: The types of the units.
 
     Returns:
         ``[K]`` :data:`SHOT`, by their starts.
     """
     before, after = frames[:-1], frames[1:]
-    launched = (after["flight"] > 0) & (after["flight"] > before["flight"])
-    hit = (before["wind_up"] > 0) & (after["wind_up"] <= 0) & (after["cooldown"] > 0)
-    hit &= (before["target"] != NOBODY) & ~launched
-    # A missile that another follows at once has landed before.
-    over = (after["flight"] <= 0) | launched
+    begun = after["cooldown"] > before["cooldown"]
+    ready = (before["wind_up"] > 0) & (after["wind_up"] <= 0) & (after["cooldown"] > 0)
+    # Who dies while winding up has nothing more to do with a target.
+    ready &= (after["health"] > 0) | (before["wind_up"] <= 1)
+    let_go = ready | (begun & (after["wind_up"] <= 0))
+    target = np.where(after["target"] != NOBODY, after["target"], before["target"])
+    let_go &= target != NOBODY
+    # A new flight begins where the last one has ended, and may do so in the same loop.
+    over = (after["flight"] <= 0) | (after["flight"] > before["flight"])
     shots = []
-    for loop, shooter in np.argwhere(hit | launched).tolist():
-        start = end = loop + 1
-        target = before["target"][loop, shooter]
-        if launched[loop, shooter]:
-            target = after["flight_target"][loop, shooter]
+    for at, shooter in np.argwhere(let_go).tolist():
+        start = end = at + 1
+        victim = int(target[at, shooter])
+        if after["flight"][at, shooter] > 0:
+            victim = int(after["flight_target"][at, shooter])
             later = np.flatnonzero(over[start:, shooter])
             end = start + 1 + int(later[0]) if len(later) else len(frames)
-        shots.append((start, end, shooter, target))
-    return np.array(shots, dtype=SHOT)
+            if kinds[frames["kind"][start, shooter]].attack == "blade":
+                shots.append((end, end, shooter, victim))
+                end = start
+        shots.append((start, end, shooter, victim))
+    return np.sort(np.array(shots, dtype=SHOT), order="start", kind="stable")
 
 
 def deaths_of(frames: NDArray[Any]) -> NDArray[np.int64]:
@@ -66,9 +76,22 @@ def deaths_of(frames: NDArray[Any]) -> NDArray[np.int64]:
         True
     """
     dead = frames["health"] <= 0
-    never = np.iinfo(np.int64).max
-    deaths: NDArray[np.int64] = np.where(dead.any(0), dead.argmax(0), never)
+    deaths: NDArray[np.int64] = np.where(dead.any(0), dead.argmax(0), np.iinfo(np.int64).max)
     return deaths
+
+
+def healing_of(frames: NDArray[Any]) -> NDArray[np.bool_]:
+    """Find who heals when: whoever spends energy on a target.
+
+    Args:
+        frames: ``[F, U]`` :data:`~qmix_lightning.envs.battle.viewer.recording.SHOWN`.
+
+    Returns:
+        ``[F, U]``, whether they do so in the loop that ends there.
+    """
+    spends = np.diff(frames["energy"], axis=0, prepend=frames["energy"][:1]) < 0
+    healing: NDArray[np.bool_] = spends & (frames["target"] != NOBODY)
+    return healing
 
 
 def facing_of(frames: NDArray[Any], n_agents: int) -> NDArray[np.float32]:
@@ -81,18 +104,17 @@ def facing_of(frames: NDArray[Any], n_agents: int) -> NDArray[np.float32]:
     Returns:
         ``[F, U]``, radians from the east towards the north.
     """
-    x, y = frames["x"], frames["y"]
-    ally = np.arange(frames.shape[1]) < n_agents
-    towards = np.where(ally, x[0, ~ally].mean(), x[0, ally].mean()), np.where(ally, y[0, ~ally].mean(), y[0, ally].mean())
-    dx, dy = np.diff(x, axis=0, prepend=x[:1]), np.diff(y, axis=0, prepend=y[:1])
-    target = frames["target"]
-    aims = target != NOBODY
-    aimed = np.where(aims, target, 0)
-    dx = np.where(aims, np.take_along_axis(x, aimed.astype(np.int64), 1) - x, dx)
-    dy = np.where(aims, np.take_along_axis(y, aimed.astype(np.int64), 1) - y, dy)
-    dx[0], dy[0] = towards[0] - x[0], towards[1] - y[0]
-    known = np.hypot(dx, dy) > 1e-2
+    x, y, target = frames["x"], frames["y"], frames["target"].astype(np.int64)
+    agent = np.arange(frames.shape[1]) < n_agents
+    aims, aim = target != NOBODY, np.where(target != NOBODY, target, 0)
+    ways = []
+    for place in (x, y):
+        walked = np.diff(place, axis=0, prepend=place[:1])
+        way = np.where(aims, np.take_along_axis(place, aim, 1) - place, walked)
+        way[0] = np.where(agent, place[0, ~agent].mean(), place[0, agent].mean()) - place[0]
+        ways.append(way)
+    known = np.hypot(*ways) > 1e-2
     known[0] = True
     last = np.maximum.accumulate(np.where(known, np.arange(len(frames))[:, None], 0), axis=0)
-    facing: NDArray[np.float32] = np.take_along_axis(np.arctan2(dy, dx), last, 0).astype(np.float32)
+    facing: NDArray[np.float32] = np.take_along_axis(np.arctan2(ways[1], ways[0]), last, 0).astype(np.float32)
     return facing

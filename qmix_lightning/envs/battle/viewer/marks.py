@@ -9,12 +9,9 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from qmix_lightning.envs.battle.state import ATTACK, MOVE, NOBODY
-from qmix_lightning.envs.battle.viewer.colours import SPARK, TEAMS, Colour, blend
+from qmix_lightning.envs.battle.viewer.colours import HEAL, SPARK, TEAMS, Colour, blend
 from qmix_lightning.envs.battle.viewer.recording import Kind
 from qmix_lightning.envs.battle.viewer.sheet import Place, Sheet, between
-
-MELEE = 1.0
-"""Cells; a weapon that reaches less is swung."""
 
 GLOWS_FOR = 4
 """Game loops in which a shot is seen after it has hit."""
@@ -53,26 +50,57 @@ def draw_order(sheet: Sheet, unit: Any, units: Any, team: int) -> None:
         _chevron(sheet, at, end, colour)
 
 
+def draw_healing(sheet: Sheet, unit: Any, units: Any) -> None:
+    """Draw that a unit heals its target: a soft beam."""
+    target = units[unit["target"]]
+    start, end = (float(unit["x"]), float(unit["y"])), (float(target["x"]), float(target["y"]))
+    sheet.line(start, end, HEAL, pixels=5, alpha=0.25)
+    sheet.line(start, end, HEAL, pixels=1.6, alpha=0.9)
+
+
 def draw_shot(sheet: Sheet, shot: Any, loop: int, units: Any, kinds: tuple[Kind, ...], team: int) -> None:
-    """Draw a shot as it looks in a game loop: a missile under way, or what was just fired and fades."""
+    """Draw an attack as it looks in a game loop: under way, or a spark that fades."""
     shooter, target = units[shot["shooter"]], units[shot["target"]]
     gun, hit = kinds[shooter["kind"]], kinds[target["kind"]]
     start, end = (float(shooter["x"]), float(shooter["y"])), (float(target["x"]), float(target["y"]))
     length = max(math.dist(start, end), 1e-6)
-    edge = between(end, start, min(hit.radius * 0.8 / length, 1.0))
-    glow, colour = blend(TEAMS[team], SPARK, 0.6), TEAMS[team]
-    if loop < shot["end"]:
-        share = (loop - shot["start"]) / max(shot["end"] - shot["start"], 1)
-        nose, tail = between(start, end, share), between(start, end, max(share - min(0.9 / length, 1.0), 0.0))
-        sheet.line(tail, nose, colour, pixels=3.2, alpha=0.55)
-        sheet.disc(nose, 0.16, glow)
-        return
-    left = 1 - (loop - shot["end"]) / GLOWS_FOR
     muzzle = between(start, end, min(gun.radius / length, 1.0))
-    if shot["start"] == shot["end"] and gun.range >= MELEE:
-        sheet.line(muzzle, edge, colour, pixels=3.6, alpha=0.35 * left)
-        sheet.line(muzzle, edge, glow, pixels=1.5, alpha=left)
+    share = (loop - shot["start"]) / max(shot["end"] - shot["start"], 1)
+    left = 1 - max(loop - shot["end"], 0) / GLOWS_FOR
+    if gun.attack == "missile" and share < 1:
+        _draw_missile(sheet, muzzle, end, share, team)
+        return
+    if gun.attack == "beams":
+        _draw_beams(sheet, start, end, gun.sweep, min(share, 1.0), left, team)
+        return
+    edge = between(end, start, min(hit.radius * 0.8 / length, 1.0))
+    if gun.attack == "shot":
+        _draw_ray(sheet, muzzle, edge, left, team)
     sheet.disc(edge, 0.08 + 0.12 * (1 - left), SPARK, 0.9 * left)
+
+
+def _draw_ray(sheet: Sheet, start: Place, end: Place, alpha: float, team: int) -> None:
+    sheet.line(start, end, TEAMS[team], pixels=3.6, alpha=0.35 * alpha)
+    sheet.line(start, end, blend(TEAMS[team], SPARK, 0.6), pixels=1.5, alpha=alpha)
+
+
+def _draw_missile(sheet: Sheet, start: Place, end: Place, share: float, team: int) -> None:
+    length = max(math.dist(start, end), 1e-6)
+    nose, tail = between(start, end, share), between(start, end, max(share - min(0.9 / length, 1.0), 0.0))
+    sheet.line(tail, nose, TEAMS[team], pixels=3.2, alpha=0.55)
+    sheet.disc(nose, 0.16, blend(TEAMS[team], SPARK, 0.6))
+
+
+def _draw_beams(sheet: Sheet, start: Place, end: Place, reach: float, share: float, left: float, team: int) -> None:
+    """Two beams that sweep the line across the target from its ends, and what glows behind them."""
+    length = max(math.dist(start, end), 1e-6)
+    across = (end[1] - start[1]) / length * reach, (start[0] - end[0]) / length * reach
+    for side in (1, -1):
+        first = end[0] + side * across[0], end[1] + side * across[1]
+        now = between(first, end, 2 * share)
+        sheet.line(first, now, SPARK, pixels=3, alpha=0.7 * left)
+        if left == 1:
+            _draw_ray(sheet, start, now, 1.0, team)
 
 
 def _chevron(sheet: Sheet, start: Place, end: Place, colour: Colour) -> None:

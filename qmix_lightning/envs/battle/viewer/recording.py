@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 from qmix_lightning.envs.battle.scenario import Scenario
 from qmix_lightning.envs.battle.state import NOBODY
 
-LOOPS_A_STEP: Final = 8
-"""Game loops in an environment step."""
-
 SHOWN: Final = np.dtype(
     [
         ("x", np.float32),  # cells to the east
@@ -31,13 +28,14 @@ SHOWN: Final = np.dtype(
         ("flight", np.float32),  # loops until the missile lands, 0 when none flies
         ("flight_target", np.int16),
         ("target", np.int16),  # unit that is attacked, healed or approached
-        ("order", np.int8),  # IDLE, MOVE, ATTACK or ATTACK_MOVE
+        ("order", np.int8),  # IDLE, MOVE, ATTACK, …
         ("kind", np.int8),  # index among the recording's kinds
     ]
 )
 """One unit at one moment, as it is drawn."""
 
 Outcome = Literal["won", "lost", "out of time"]
+Attack = Literal["shot", "blade", "missile", "beams"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,11 @@ class Kind:
         health: At full strength.
         shield: At full strength, 0 if it has none.
         energy: At most, 0 if it has none.
-        flies: Whether it is drawn above the others.
+        level: 0 on the ground, 1 above it, 2 in the air; the higher is drawn over the lower.
+        attack: What its attack looks like: a shot that hits at once, a blade, a missile that flies, or two beams that
+            sweep a line across the target.
+        sweep: Cells that these reach on either side of the target.
+        burst: Cells within which it hurts others when it dies.
     """
 
     name: str
@@ -60,7 +62,10 @@ class Kind:
     health: float
     shield: float = 0.0
     energy: float = 0.0
-    flies: bool = False
+    level: int = 0
+    attack: Attack = "shot"
+    sweep: float = 0.0
+    burst: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,9 @@ class Recording:
         n_agents: How many of the units are agents, the first ones.
         walkable: ``[x, y]`` bool, cells that can be walked on.
         frames: ``[F, U]`` :data:`SHOWN`: the units after 0, 1, 2, … game loops.
-        rewards: ``[T]`` of each environment step, of 8 loops.
+        rewards: ``[T]`` of each environment step.
         outcome: How it ended.
+        step_loops: Game loops in an environment step.
 
     Raises:
         ValueError: If ``frames`` is of another type or shape, or of another length than ``rewards`` tells.
@@ -96,12 +102,13 @@ class Recording:
     frames: NDArray[Any]
     rewards: NDArray[np.float32]
     outcome: Outcome
+    step_loops: int = 8
 
     def __post_init__(self) -> None:
-        expected = 1 + LOOPS_A_STEP * len(self.rewards)
+        expected = 1 + self.step_loops * len(self.rewards)
         if self.frames.dtype != SHOWN or self.frames.ndim != 2 or len(self.frames) != expected:
             raise ValueError(
-                f"Expected frames [{expected}, U] of SHOWN, one for the start and {LOOPS_A_STEP} for each of"
+                f"Expected frames [{expected}, U] of SHOWN, one for the start and {self.step_loops} for each of"
                 f" {len(self.rewards)} steps, got {list(self.frames.shape)} of {self.frames.dtype}."
             )
 
