@@ -91,5 +91,3 @@ def _shape(
             continue
         colour = blend(TEAMS[team], INK, SHADES[tone])
         sheet.polygon(placed(points, at, size, facing), colour, alpha)
-
-

@@ -75,7 +75,8 @@ def camera_over(recording: Recording, width: int, top: int) -> Camera:
     x, y = frames["x"][lives], frames["y"][lives]
     west, east, south, north = x.min(), x.max(), y.min(), y.max()
     across, up = (
-        max(span + 2 * (MARGIN + largest), least) for span, least in zip((east - west, north - south), SMALLEST, strict=True)
+        max(span + 2 * (MARGIN + largest), least)
+        for span, least in zip((east - west, north - south), SMALLEST, strict=True)
     )
     across, up = max(across, up * HIGHEST), max(up, across / WIDEST)
     across, up = float(across), float(up)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from PIL.ImageFont import FreeTypeFont, load_default
 
 from qmix_lightning.envs.battle.viewer.colours import ALLY, ENEMY, FAINT, GRID, INK, TEAMS, TEXT, WALL, blend
@@ -14,6 +16,7 @@ HEADER = 46
 _BANNERS = {"won": ("VICTORY", ALLY), "lost": ("DEFEAT", ENEMY), "out of time": ("OUT OF TIME", TEXT)}
 
 
+@cache
 def typeface(size: float) -> FreeTypeFont:
     """The typeface that Pillow brings along, which looks the same on every machine."""
     font = load_default(size)

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from qmix_lightning.envs.battle.viewer.bodies import draw_dead, draw_unit
-from qmix_lightning.envs.battle.viewer.camera import camera_over
+from qmix_lightning.envs.battle.viewer.camera import Camera, camera_over
 from qmix_lightning.envs.battle.viewer.captions import HEADER, draw_banner, draw_header, typeface
 from qmix_lightning.envs.battle.viewer.colours import EDGE, GRID, GROUND, TEAMS, WALL
 from qmix_lightning.envs.battle.viewer.events import deaths_of, facing_of, healing_of, shots_of
@@ -54,7 +54,7 @@ class BattlePainter:
         self.recording, self.detail, self.ranges, self.orders = recording, detail, ranges, orders
         camera = camera_over(recording, width, round(HEADER * width / 640))
         self.size = (camera.width, camera.top + camera.height)
-        self._camera = camera.magnified(detail)
+        self._camera, self._ground = camera.magnified(detail), _ground(recording, camera)
         self._team = (np.arange(recording.frames.shape[1]) >= recording.n_agents).astype(int).tolist()
         self._shots = shots_of(recording.frames, recording.kinds)
         self._healing = healing_of(recording.frames)
@@ -62,7 +62,6 @@ class BattlePainter:
         self._facing = facing_of(recording.frames, recording.n_agents)
         smallest = min(kind.radius for kind in recording.kinds)
         self._font = typeface(max(1.0 * smallest * self._camera.scale, 1.0))
-        self._ground = self._draw_ground()
 
     @property
     def last(self) -> int:
@@ -80,16 +79,17 @@ class BattlePainter:
         """
         recording = self.recording
         now = min(max(loop, 0), recording.loops)
-        units, picture = recording.frames[now], self._ground.copy()
+        units, ground = recording.frames[now], self._ground.copy()
+        if self.ranges:
+            for team in (1, 0):
+                draw_ranges(ground, self._camera, self.detail, self._reaches(now, team), TEAMS[team])
+        picture = ground.resize((self._camera.width, self._camera.top + self._camera.height), Image.Resampling.NEAREST)
         sheet = Sheet(ImageDraw.Draw(picture, "RGBA"), self._camera, self.detail)
         living = [i for i in range(len(units)) if units["health"][i] > 0]
         upwards = sorted(living, key=lambda i: recording.kinds[units["kind"][i]].level)
         for i in range(len(units)):
             if loop >= self._deaths[i]:
                 self._draw_dead(sheet, i, now, int(loop - self._deaths[i]))
-        if self.ranges:
-            for team in (1, 0):
-                draw_ranges(picture, sheet, self._reaches(now, team), TEAMS[team])
         if self.orders and loop <= recording.loops:
             for i in living:
                 draw_order(sheet, units[i], units, self._team[i])
@@ -119,20 +119,20 @@ class BattlePainter:
                 reaches.append(((float(unit["x"]), float(unit["y"])), kind.radius + kind.range))
         return reaches
 
-    def _draw_ground(self) -> Image.Image:
-        """The map within the window: cells, their grid, and an edge where the walkable ends."""
-        camera, walkable = self._camera, self.recording.walkable
-        picture = Image.new("RGB", (camera.width, camera.top + camera.height), WALL)
-        draw = ImageDraw.Draw(picture)
-        for x, y in np.argwhere(walkable).tolist():
-            west, north = camera.place(x, y + 1)
-            east, south = camera.place(x + 1, y)
-            draw.rectangle((round(west), round(north), round(east) - 1, round(south) - 1), fill=GROUND)
-        padded = np.pad(walkable, 1)
-        for x, y in np.argwhere(walkable).tolist():
-            corners = ((x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1))
-            sides = (padded[x + 1, y], padded[x + 2, y + 1], padded[x + 1, y + 2], padded[x, y + 1])
-            for side, start, end in zip(sides, corners, (*corners[1:], corners[0]), strict=True):
-                colour, width = (GRID, 1) if side else (EDGE, 2)
-                draw.line((*camera.place(*start), *camera.place(*end)), fill=colour, width=width * self.detail)
-        return picture
+
+def _ground(recording: Recording, camera: Camera) -> Image.Image:
+    """The map within a window: cells, their grid, and an edge where the walkable ends."""
+    picture = Image.new("RGB", (camera.width, camera.top + camera.height), WALL)
+    draw, walkable = ImageDraw.Draw(picture), np.pad(recording.walkable, 1)
+    edges: dict[bool, list[tuple[float, ...]]] = {True: [], False: []}
+    for x, y in np.argwhere(recording.walkable).tolist():
+        (west, north), (east, south) = camera.place(x, y + 1), camera.place(x + 1, y)
+        draw.rectangle((round(west), round(north), round(east) - 1, round(south) - 1), fill=GROUND)
+        edges[bool(walkable[x + 1, y])].append((west, south, east, south))
+        edges[bool(walkable[x + 1, y + 2])].append((west, north, east, north))
+        edges[bool(walkable[x, y + 1])].append((west, south, west, north))
+        edges[bool(walkable[x + 2, y + 1])].append((east, south, east, north))
+    for inner, colour, width in ((True, GRID, 1), (False, EDGE, 2)):
+        for edge in edges[inner]:
+            draw.line([round(end) for end in edge], fill=colour, width=width)
+    return picture

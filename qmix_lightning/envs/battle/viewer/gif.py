@@ -33,7 +33,7 @@ def gif_of(frames: Sequence[Image.Image], milliseconds: Sequence[int]) -> bytes:
     """
     if not frames or len(frames) != len(milliseconds):
         raise ValueError(f"Expected frames and a duration for each, got {len(frames)} and {len(milliseconds)}.")
-    some = frames[:: -(-len(frames) // _LOOKED_AT)][:_LOOKED_AT] 
+    some = frames[:: -(-len(frames) // _LOOKED_AT)][:_LOOKED_AT]
     width, height = frames[0].size
     sample = Image.new("RGB", (width, height * (len(some) + 1)))
     for row, frame in enumerate([*some, frames[-1]]):

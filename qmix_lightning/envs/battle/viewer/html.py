@@ -20,9 +20,6 @@ from qmix_lightning.envs.battle.viewer.marks import GLOWS_FOR
 from qmix_lightning.envs.battle.viewer.recording import Recording
 from qmix_lightning.envs.battle.viewer.silhouettes import silhouette
 
-_STRIDE = 2
-"""Of so many game loops one is told; between, the page draws units on their way."""
-
 _FIELDS = {
     "x": ("u16", 512), "y": ("u16", 512), "health": ("u16", 64), "shield": ("u16", 64), "energy": ("u16", 64),
     "goal_x": ("u16", 512), "goal_y": ("u16", 512), "target": ("i16", 1), "order": ("i8", 1),
@@ -75,14 +72,17 @@ def html_of(recordings: Sequence[Recording]) -> str:
 
 def _told(recording: Recording) -> dict[str, Any]:
     camera = camera_over(recording, 640, 0)
-    frames = recording.frames[::_STRIDE]
-    facing = facing_of(recording.frames, recording.n_agents)[::_STRIDE]
-    heals, deaths = healing_of(recording.frames)[::_STRIDE], deaths_of(recording.frames)
+    # Every second game loop will do; between, the page draws units on their way.
+    stride = 2 if recording.loops % 2 == 0 else 1
+    frames = recording.frames[::stride]
+    facing = facing_of(recording.frames, recording.n_agents)[::stride]
+    heals, deaths = healing_of(recording.frames)[::stride], deaths_of(recording.frames)
     fields = {name: _packed(frames[name], *how) for name, how in _FIELDS.items()}
     shots = shots_of(recording.frames, recording.kinds)
     return {
         "title": recording.title, "team": recording.team, "outcome": recording.outcome, "agents": recording.n_agents,
-        "loops": recording.loops, "step_loops": recording.step_loops, "stride": _STRIDE, "rewards": [round(float(r), 4) for r in recording.rewards],
+        "loops": recording.loops, "step_loops": recording.step_loops, "stride": stride,
+        "rewards": [round(float(reward), 4) for reward in recording.rewards],
         "kind": recording.frames["kind"][0].tolist(),
         "kinds": [
             {**vars(kind), "parts": [(SHADES[tone], _rounded(points)) for tone, points in silhouette(kind.name)]}
@@ -94,7 +94,7 @@ def _told(recording: Recording) -> dict[str, Any]:
         "walkable": ["".join("01"[cell] for cell in column) for column in recording.walkable.astype(int)],
         "fields": {**fields, "facing": _packed(facing, "i16", 8192), "heals": _packed(heals, "i8", 1)},
         "deaths": np.where(deaths <= recording.loops, deaths, -1).tolist(),
-        "shots": b64encode(np.stack([shots[name] for name in shots.dtype.names or ()], 1).astype("<i4")).decode(),
+        "shots": _base64(np.stack([shots[name] for name in shots.dtype.names or ()], 1).astype("<i4")),
     }  # fmt: skip
 
 
@@ -102,7 +102,11 @@ def _packed(values: NDArray[Any], kind: str, parts: int) -> dict[str, Any]:
     dtype = np.dtype(_TYPES[kind])
     limits = np.iinfo(dtype)
     whole = np.clip(np.round(values.astype(np.float64) * parts), limits.min, limits.max).astype(dtype)
-    return {"type": kind, "by": parts, "data": b64encode(np.ascontiguousarray(whole)).decode()}
+    return {"type": kind, "by": parts, "data": _base64(whole)}
+
+
+def _base64(values: NDArray[Any]) -> str:
+    return b64encode(values.tobytes()).decode()
 
 
 def _rounded(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

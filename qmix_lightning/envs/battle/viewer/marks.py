@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from qmix_lightning.envs.battle.state import ATTACK, MOVE, NOBODY
+from qmix_lightning.envs.battle.viewer.camera import Camera
 from qmix_lightning.envs.battle.viewer.colours import HEAL, SPARK, TEAMS, Colour, blend
 from qmix_lightning.envs.battle.viewer.recording import Kind
 from qmix_lightning.envs.battle.viewer.sheet import Place, Sheet, between
@@ -17,24 +18,28 @@ GLOWS_FOR = 4
 """Game loops in which a shot is seen after it has hit."""
 
 
-def draw_ranges(picture: Image.Image, sheet: Sheet, reaches: Iterable[tuple[Place, float]], colour: Colour) -> None:
+def draw_ranges(
+    picture: Image.Image, camera: Camera, detail: int, reaches: Iterable[tuple[Place, float]], colour: Colour
+) -> None:
     """Tint the ground that a team's weapons reach, and draw its outline.
 
     Args:
-        picture: To be drawn on.
-        sheet: The same.
+        picture: To be drawn on, already of its final size.
+        camera: Of a picture ``detail`` times as large, on which the outline is drawn.
+        detail: How many times.
         reaches: Where each unit stands, and how far from its centre its weapon reaches.
         colour: Of the team.
     """
-    inside, within = Image.new("L", picture.size), Image.new("L", picture.size)
-    fill, hollow, line = ImageDraw.Draw(inside), ImageDraw.Draw(within), 1.2 * sheet.pixel
+    size = (picture.width * detail, picture.height * detail)
+    tint, within = Image.new("L", size), Image.new("1", size)
+    disc, hollow = ImageDraw.Draw(tint).circle, ImageDraw.Draw(within).circle
     for at, reach in reaches:
-        centre, radius = sheet.camera.place(*at), reach * sheet.camera.scale
-        fill.circle(centre, radius, fill=92)
-        hollow.circle(centre, radius - line, fill=1)
-    # Within all outlines there is only a tint.
-    inside.paste(13, mask=within.point([0] + [255] * 255))
-    picture.paste(colour, mask=inside)
+        centre, radius = camera.place(*at), reach * camera.scale
+        disc(centre, radius, fill=92)
+        hollow(centre, radius - 1.2 * detail, fill=1)
+    # Inside of all outlines there is only a tint.
+    tint.paste(13, mask=within)
+    picture.paste(colour, mask=tint.reduce(detail) if detail > 1 else tint)
 
 
 def draw_order(sheet: Sheet, unit: Any, units: Any, team: int) -> None:

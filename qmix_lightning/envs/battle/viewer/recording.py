@@ -156,6 +156,4 @@ def kinds_of(scenario: Scenario) -> tuple[Kind, ...]:
         >>> kinds_of(load_scenario("3m"))[0].range
         5.0
     """
-    return tuple(
-        Kind(unit.name, unit.radius, unit.weapon.range, unit.health) for unit in scenario.unit_types
-    )
+    return tuple(Kind(unit.name, unit.radius, unit.weapon.range, unit.health) for unit in scenario.unit_types)

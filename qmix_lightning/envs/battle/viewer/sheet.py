@@ -33,9 +33,7 @@ class Sheet:
         """Fill a circle."""
         self.draw.circle(self.camera.place(*at), radius * self.camera.scale, fill=_blended(colour, alpha))
 
-    def arc(
-        self, at: Place, radius: float, share: float, colour: Colour, *, pixels: float, alpha: float = 1.0
-    ) -> None:
+    def arc(self, at: Place, radius: float, share: float, colour: Colour, *, pixels: float, alpha: float = 1.0) -> None:
         """Draw a share of a circle, clockwise from the north, its outer edge at the radius."""
         (x, y), r = self.camera.place(*at), radius * self.camera.scale
         box, width = (x - r, y - r, x + r, y + r), max(round(pixels * self.pixel), 1)

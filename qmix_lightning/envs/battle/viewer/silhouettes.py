@@ -11,7 +11,9 @@ Tone = Literal["body", "limb", "mark"]
 Part = tuple[Tone, tuple[Point, ...]]
 
 
-def _ring(corners: int, radius: float, turn: float = 0.0, at: Point = (0.0, 0.0), flat: float = 1.0) -> tuple[Point, ...]:
+def _ring(
+    corners: int, radius: float, turn: float = 0.0, at: Point = (0.0, 0.0), flat: float = 1.0
+) -> tuple[Point, ...]:
     angles = [turn + 2 * math.pi * corner / corners for corner in range(corners)]
     return tuple((at[0] + radius * math.cos(a), at[1] + radius * flat * math.sin(a)) for a in angles)
 
