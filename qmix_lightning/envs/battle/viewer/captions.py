@@ -54,7 +54,7 @@ def draw_header(sheet: Sheet, recording: Recording, loop: int) -> None:
     draw.text((width / 2, 14 * unit), recording.title, fill=TEXT, font=large, anchor="mm")
     draw.text((width / 2, 32 * unit), f"step {step}", fill=FAINT, font=small, anchor="mm")
     draw.rectangle((0, camera.top - 2 * unit, width, camera.top), fill=GRID)
-    draw.rectangle((0, camera.top - 2 * unit, width * loop / recording.loops, camera.top), fill=FAINT)
+    draw.rectangle((0, camera.top - 2 * unit, width * loop / max(recording.loops, 1), camera.top), fill=FAINT)
 
 
 def draw_banner(sheet: Sheet, recording: Recording, share: float) -> None:

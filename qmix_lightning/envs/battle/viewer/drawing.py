@@ -30,6 +30,7 @@ class BattlePainter:
 
     Attributes:
         size: Width and height of the pictures.
+        camera: Where in them a place lies.
 
     Raises:
         ValueError: If ``width`` is less than 64 or odd, or ``detail`` is not positive.
@@ -54,14 +55,14 @@ class BattlePainter:
         self.recording, self.detail, self.ranges, self.orders = recording, detail, ranges, orders
         camera = camera_over(recording, width, round(HEADER * width / 640))
         self.size = (camera.width, camera.top + camera.height)
-        self._camera, self._ground = camera.magnified(detail), _ground(recording, camera)
+        self.camera, self._large, self._ground = camera, camera.magnified(detail), _ground(recording, camera)
         self._team = (np.arange(recording.frames.shape[1]) >= recording.n_agents).astype(int).tolist()
         self._shots = shots_of(recording.frames, recording.kinds)
         self._healing = healing_of(recording.frames)
         self._deaths = deaths_of(recording.frames)
         self._facing = facing_of(recording.frames, recording.n_agents)
         smallest = min(kind.radius for kind in recording.kinds)
-        self._font = typeface(max(1.0 * smallest * self._camera.scale, 1.0))
+        self._font = typeface(max(1.0 * smallest * self._large.scale, 1.0))
 
     @property
     def last(self) -> int:
@@ -82,9 +83,9 @@ class BattlePainter:
         units, ground = recording.frames[now], self._ground.copy()
         if self.ranges:
             for team in (1, 0):
-                draw_ranges(ground, self._camera, self.detail, self._reaches(now, team), TEAMS[team])
-        picture = ground.resize((self._camera.width, self._camera.top + self._camera.height), Image.Resampling.NEAREST)
-        sheet = Sheet(ImageDraw.Draw(picture, "RGBA"), self._camera, self.detail)
+                draw_ranges(ground, self._large, self.detail, self._reaches(now, team), TEAMS[team])
+        picture = ground.resize((self._large.width, self._large.top + self._large.height), Image.Resampling.NEAREST)
+        sheet = Sheet(ImageDraw.Draw(picture, "RGBA"), self._large, self.detail)
         living = [i for i in range(len(units)) if units["health"][i] > 0]
         upwards = sorted(living, key=lambda i: recording.kinds[units["kind"][i]].level)
         for i in range(len(units)):

@@ -43,11 +43,13 @@ def write_mp4(path: Path, pictures: Iterable[Image.Image], *, size: tuple[int, i
 
     Raises:
         ImportError: If there is no encoder.
+        FileExistsError: If there is such a file.
         OSError: If the encoder fails; with its own words.
     """
     format_in = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", f"{rate}", "-i", "-"]
     format_out = ["-an", "-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
-    command = [encoder(), "-n", "-loglevel", "error", *format_in, *format_out, str(path)]
+    command = [encoder(), "-y", "-loglevel", "error", *format_in, *format_out, str(path)]
+    path.touch(exist_ok=False)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None, "It was asked for."
         with suppress(BrokenPipeError):  # It has given up, and says why.
@@ -55,4 +57,5 @@ def write_mp4(path: Path, pictures: Iterable[Image.Image], *, size: tuple[int, i
                 process.stdin.write(picture.tobytes())
         _, said = process.communicate()
     if process.returncode:
+        path.unlink()
         raise OSError(f"The encoder {command[0]} could not write {path}: {said.decode(errors='replace').strip()}")
