@@ -27,6 +27,12 @@ INK: Final[Colour] = (13, 16, 20)
 TEXT: Final[Colour] = (235, 239, 244)
 FAINT: Final[Colour] = (138, 149, 163)
 
+PALETTE: Final[dict[str, Colour]] = {
+    "ALLY": ALLY, "ENEMY": ENEMY, "WALL": WALL, "GROUND": GROUND, "GRID": GRID, "EDGE": EDGE, "SHIELD": SHIELD,
+    "ENERGY": ENERGY, "HEAL": HEAL, "SPARK": SPARK, "INK": INK, "TEXT": TEXT, "FAINT": FAINT,
+}  # fmt: skip
+"""All of them, by the names that the page knows them by."""
+
 
 def blend(colour: Colour, other: Colour, share: float) -> Colour:
     """Mix a share of another colour into one.

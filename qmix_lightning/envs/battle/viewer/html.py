@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qmix_lightning.envs.battle.viewer import colours
 from qmix_lightning.envs.battle.viewer.bodies import BODY, BURSTS_FOR, FADES_FOR, SHADES
 from qmix_lightning.envs.battle.viewer.camera import camera_over
+from qmix_lightning.envs.battle.viewer.colours import PALETTE
 from qmix_lightning.envs.battle.viewer.drawing import AFTER_THE_END
 from qmix_lightning.envs.battle.viewer.events import deaths_of, facing_of, healing_of, shots_of
 from qmix_lightning.envs.battle.viewer.marks import GLOWS_FOR
@@ -52,14 +52,13 @@ def html_of(recordings: Sequence[Recording]) -> str:
     """
     if not recordings:
         raise ValueError("Expected at least one battle to show, got none.")
-    tints = {name: tint for name, tint in vars(colours).items() if name.isupper() and isinstance(tint[0], int)}
     told = {
-        "colours": tints, "after": AFTER_THE_END, "glows": GLOWS_FOR, "fades": FADES_FOR, "bursts": BURSTS_FOR,
+        "colours": PALETTE, "after": AFTER_THE_END, "glows": GLOWS_FOR, "fades": FADES_FOR, "bursts": BURSTS_FOR,
         "body": BODY,
         "battles": [_told(recording) for recording in recordings],
     }  # fmt: skip
     page, style, script = (_read(f"page.{ending}") for ending in ("html", "css", "js"))
-    for name, tint in tints.items():
+    for name, tint in PALETTE.items():
         style = style.replace(f": {name};", f": rgb{tint};")
     # Whatever a battle is called, it cannot end the element that tells of it.
     data = json.dumps(told, separators=(",", ":")).replace("<", "\\u003c")
