@@ -110,9 +110,8 @@ def facing_of(frames: NDArray[Any], n_agents: int) -> NDArray[np.float32]:
     ways = []
     for place in (x, y):
         walked = np.diff(place, axis=0, prepend=place[:1])
-        way = np.where(aims, np.take_along_axis(place, aim, 1) - place, walked)
-        way[0] = np.where(agent, place[0, ~agent].mean(), place[0, agent].mean()) - place[0]
-        ways.append(way)
+        walked[0] = np.where(agent, place[0, ~agent].mean(), place[0, agent].mean()) - place[0]
+        ways.append(np.where(aims, np.take_along_axis(place, aim, 1) - place, walked))
     known = np.hypot(*ways) > 1e-2
     known[0] = True
     last = np.maximum.accumulate(np.where(known, np.arange(len(frames))[:, None], 0), axis=0)
