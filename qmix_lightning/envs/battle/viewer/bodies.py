@@ -41,7 +41,8 @@ def draw_unit(sheet: Sheet, unit: Any, kind: Kind, team: int, facing: float, num
         font: To write it with.
     """
     at, colour = (float(unit["x"]), float(unit["y"])), TEAMS[team]
-    radius, ring = kind.radius, max(2.2, 0.07 * sheet.camera.scale / sheet.pixel)
+    radius, cell = kind.radius, sheet.camera.scale / sheet.pixel
+    ring = max(min(2.2, 0.3 * radius * cell), 0.07 * cell)
     if kind.level:
         sheet.disc((at[0] + 0.12 * kind.level, at[1] - 0.18 * kind.level), radius, INK, 0.35)
     sheet.disc(at, radius, WALL, 0.75)
@@ -50,9 +51,9 @@ def draw_unit(sheet: Sheet, unit: Any, kind: Kind, team: int, facing: float, num
     sheet.arc(at, radius, health, blend(colour, (255, 255, 255), 0.35), pixels=ring)
     for part, most, tint in ((unit["shield"], kind.shield, SHIELD), (unit["energy"], kind.energy, ENERGY)):
         if most > 0:
-            outer = radius + (ring + 0.4) * sheet.pixel / sheet.camera.scale
+            outer = radius + (ring + 0.4) / cell
             sheet.arc(at, outer, float(part) / most, tint, pixels=0.9 * ring)
-    legible = bool(number) and radius * sheet.camera.scale / sheet.pixel >= LEGIBLE
+    legible = bool(number) and radius * cell >= LEGIBLE
     _shape(sheet, kind, at, BODY * radius, facing, team, marks=not legible)
     if legible:
         place, rim = sheet.camera.place(*at), round(0.8 * sheet.pixel)

@@ -42,7 +42,7 @@ class BattlePainter:
         >>> ground = np.ones((32, 32), dtype=bool)
         >>> battle = Recording("1m", "us", (Kind("marine", 0.375, 5, 45),), 1, ground, frames, np.zeros(1), "lost")
         >>> BattlePainter(battle, width=320).paint(3).size
-        (320, 220)
+        (320, 230)
     """
 
     def __init__(
@@ -53,7 +53,8 @@ class BattlePainter:
         if detail < 1:
             raise ValueError(f"detail must be at least 1, got {detail}.")
         self.recording, self.detail, self.ranges, self.orders = recording, detail, ranges, orders
-        camera = camera_over(recording, width, round(HEADER * width / 640))
+        # What is written over a small picture must still be read.
+        camera = camera_over(recording, width, round(HEADER * max(width / 640, 0.75)))
         self.size = (camera.width, camera.top + camera.height)
         self.camera, self._large, self._ground = camera, camera.magnified(detail), _ground(recording, camera)
         self._team = (np.arange(recording.frames.shape[1]) >= recording.n_agents).astype(int).tolist()

@@ -134,7 +134,7 @@ function drawOrder(unit, all) {
 }
 
 function drawUnit(unit) {
-  const { kind } = unit, team = teams[unit.team], width = Math.max(2.2, 0.07 * scale);
+  const { kind } = unit, team = teams[unit.team], width = Math.max(Math.min(2.2, 0.3 * kind.radius * scale), 0.07 * scale);
   if (kind.level) disc({ x: unit.x + 0.12 * kind.level, y: unit.y - 0.18 * kind.level }, kind.radius, rgb("INK", 0.35));
   disc(unit, kind.radius, rgb("WALL", 0.75));
   ring(unit, kind.radius, 1, mix(team, "INK", 0.72), width);
