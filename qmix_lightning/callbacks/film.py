@@ -23,7 +23,7 @@ class BattleFilm(Callback):
     """Shows a greedy battle as an animation, ``val/battle`` in TensorBoard's tab IMAGES, after evaluations of a fit.
 
     It is always the same battle: what changes from one evaluation to the next is how the team plays it. On the first
-    process only, and only where :class:`~qmix_lightning.logger.EnvStepLogger` logs battles; a film takes about 0.2 s.
+    process only, and only where :class:`~qmix_lightning.logger.EnvStepLogger` logs battles; a film takes about 0.1 s.
 
     Args:
         every: Evaluations from one film to the next; 0 films nothing.

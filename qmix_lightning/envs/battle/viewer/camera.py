@@ -47,6 +47,10 @@ class Camera:
         """
         return float((x - self.west) * self.scale), float(self.top + (self.north - y) * self.scale)
 
+    def cell(self, across: float, down: float) -> tuple[float, float]:
+        """Which place lies so many pixels from the left and from above: the inverse of :meth:`place`."""
+        return self.west + across / self.scale, self.north - (down - self.top) / self.scale
+
     def magnified(self, times: int) -> Camera:
         """The same window on a finer picture."""
         return replace(

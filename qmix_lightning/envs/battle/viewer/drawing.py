@@ -127,7 +127,10 @@ def _ground(recording: Recording, camera: Camera) -> Image.Image:
     picture = Image.new("RGB", (camera.width, camera.top + camera.height), WALL)
     draw, walkable = ImageDraw.Draw(picture), np.pad(recording.walkable, 1)
     edges: dict[bool, list[tuple[float, ...]]] = {True: [], False: []}
-    for x, y in np.argwhere(recording.walkable).tolist():
+    inside = np.zeros_like(recording.walkable)
+    first, end = camera.cell(0, picture.height), camera.cell(picture.width, camera.top)
+    inside[max(int(first[0]), 0) : int(end[0]) + 1, max(int(first[1]), 0) : int(end[1]) + 1] = True
+    for x, y in np.argwhere(recording.walkable & inside).tolist():
         (west, north), (east, south) = camera.place(x, y + 1), camera.place(x + 1, y)
         draw.rectangle((round(west), round(north), round(east) - 1, round(south) - 1), fill=GROUND)
         edges[bool(walkable[x + 1, y])].append((west, south, east, south))

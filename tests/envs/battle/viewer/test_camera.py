@@ -18,6 +18,7 @@ def test_everybody_is_in_the_picture_and_a_cell_is_as_wide_as_high(places, width
         across, down = camera.place(x, y)
         assert rim <= across <= width - rim
         assert 46 + rim <= down <= 46 + camera.height - rim
+        assert camera.cell(across, down) == pytest.approx((x, y), abs=1e-4)
     (x0, y0), (x1, y1) = camera.place(5, 5), camera.place(6, 6)
     assert x1 - x0 == pytest.approx(y0 - y1) == pytest.approx(camera.scale)
 
