@@ -46,10 +46,10 @@ def draw_header(sheet: Sheet, recording: Recording, loop: int) -> None:
         if left > 0:
             ends = (min(near, tip), max(near, tip, min(near, tip) + 8 * unit))
             draw.rounded_rectangle((ends[0], top, ends[1], bottom), 4 * unit, fill=TEAMS[team])
-        draw.text((near, 14 * unit), name, fill=TEAMS[team], font=large, anchor="lm" if team == 0 else "rm")
-        draw.text(
-            (far, 14 * unit), f"{alive} of {len(members)}", fill=TEXT, font=small, anchor="rm" if team == 0 else "lm"
-        )
+        side, out = ("l", 1) if team == 0 else ("r", -1)
+        draw.text((near, 14 * unit), name, fill=TEAMS[team], font=large, anchor=f"{side}m")
+        beside = near + out * (large.getlength(name) + 9 * unit)
+        draw.text((beside, 15 * unit), f"{alive} of {len(members)}", fill=TEXT, font=small, anchor=f"{side}m")
     step = min(-(-loop // recording.step_loops), recording.steps)
     draw.text((width / 2, 14 * unit), recording.title, fill=TEXT, font=large, anchor="mm")
     draw.text((width / 2, 32 * unit), f"step {step}", fill=FAINT, font=small, anchor="mm")

@@ -10,8 +10,8 @@ from qmix_lightning.envs.battle.viewer.camera import Camera, camera_over
 from qmix_lightning.envs.battle.viewer.captions import HEADER, draw_banner, draw_header, typeface
 from qmix_lightning.envs.battle.viewer.colours import EDGE, GRID, GROUND, TEAMS, WALL
 from qmix_lightning.envs.battle.viewer.events import deaths_of, facing_of, healing_of, shots_of
-from qmix_lightning.envs.battle.viewer.marks import GLOWS_FOR, draw_healing, draw_order, draw_ranges, draw_shot
-from qmix_lightning.envs.battle.viewer.recording import Recording
+from qmix_lightning.envs.battle.viewer.marks import CROWD, GLOWS_FOR, draw_healing, draw_order, draw_ranges, draw_shot
+from qmix_lightning.envs.battle.viewer.recording import SWUNG, Recording
 from qmix_lightning.envs.battle.viewer.sheet import Sheet
 
 AFTER_THE_END = 16
@@ -93,8 +93,9 @@ class BattlePainter:
             if loop >= self._deaths[i]:
                 self._draw_dead(sheet, i, now, int(loop - self._deaths[i]))
         if self.orders and loop <= recording.loops:
+            strength = min(1.0, (CROWD / max(len(living), 1)) ** 0.5)
             for i in living:
-                draw_order(sheet, units[i], units, self._team[i])
+                draw_order(sheet, units[i], units, self._team[i], strength)
         for i in upwards:
             kind, team, facing = recording.kinds[units["kind"][i]], self._team[i], float(self._facing[now, i])
             draw_unit(sheet, units[i], kind, team, facing, "" if team else str(i), self._font)
@@ -117,7 +118,7 @@ class BattlePainter:
         reaches = []
         for i, unit in enumerate(self.recording.frames[now]):
             kind = self.recording.kinds[unit["kind"]]
-            if self._team[i] == team and unit["health"] > 0 and kind.range > 0:
+            if self._team[i] == team and unit["health"] > 0 and kind.range >= SWUNG:
                 reaches.append(((float(unit["x"]), float(unit["y"])), kind.radius + kind.range))
         return reaches
 

@@ -16,8 +16,8 @@ from qmix_lightning.envs.battle.viewer.camera import camera_over
 from qmix_lightning.envs.battle.viewer.colours import PALETTE
 from qmix_lightning.envs.battle.viewer.drawing import AFTER_THE_END
 from qmix_lightning.envs.battle.viewer.events import deaths_of, facing_of, healing_of, shots_of
-from qmix_lightning.envs.battle.viewer.marks import GLOWS_FOR
-from qmix_lightning.envs.battle.viewer.recording import Recording
+from qmix_lightning.envs.battle.viewer.marks import CROWD, GLOWS_FOR
+from qmix_lightning.envs.battle.viewer.recording import SWUNG, Recording
 from qmix_lightning.envs.battle.viewer.silhouettes import silhouette
 
 _FIELDS = {
@@ -54,6 +54,7 @@ def html_of(recordings: Sequence[Recording]) -> str:
         raise ValueError("Expected at least one battle to show, got none.")
     told = {
         "colours": PALETTE, "after": AFTER_THE_END, "glows": GLOWS_FOR, "fades": FADES_FOR, "bursts": BURSTS_FOR,
+        "swung": SWUNG, "crowd": CROWD,
         "body": BODY,
         "battles": [_told(recording) for recording in recordings],
     }  # fmt: skip

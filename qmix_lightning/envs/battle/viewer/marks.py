@@ -14,6 +14,9 @@ from qmix_lightning.envs.battle.viewer.colours import HEAL, SPARK, TEAMS, Colour
 from qmix_lightning.envs.battle.viewer.recording import Kind
 from qmix_lightning.envs.battle.viewer.sheet import Place, Sheet, between
 
+CROWD = 20
+"""Living units from which on the lines of their orders grow fainter."""
+
 GLOWS_FOR = 4
 """Game loops in which a shot is seen after it has hit."""
 
@@ -42,13 +45,13 @@ def draw_ranges(
     picture.paste(colour, mask=tint.reduce(detail) if detail > 1 else tint)
 
 
-def draw_order(sheet: Sheet, unit: Any, units: Any, team: int) -> None:
-    """Draw where a unit is going, or whom it attacks."""
+def draw_order(sheet: Sheet, unit: Any, units: Any, team: int, strength: float) -> None:
+    """Draw where a unit is going, or whom it attacks, with a share of the full strength."""
     at, colour = (float(unit["x"]), float(unit["y"])), TEAMS[team]
     if unit["target"] != NOBODY and units[unit["target"]]["health"] > 0:
         target = units[unit["target"]]
         end = (float(target["x"]), float(target["y"]))
-        sheet.line(at, end, colour, pixels=1.2, alpha=0.38 if unit["order"] == ATTACK or team else 0.25)
+        sheet.line(at, end, colour, pixels=1.2, alpha=strength * (0.38 if unit["order"] == ATTACK or team else 0.25))
     elif unit["order"] == MOVE:
         end = (float(unit["goal_x"]), float(unit["goal_y"]))
         sheet.line(at, end, colour, pixels=1.4, alpha=0.55)

@@ -34,6 +34,9 @@ SHOWN: Final = np.dtype(
 )
 """One unit at one moment, as it is drawn."""
 
+SWUNG: Final = 1.0
+"""Cells; a weapon that reaches less far is swung, and its reach is not drawn."""
+
 Outcome = Literal["won", "lost", "out of time"]
 Attack = Literal["shot", "blade", "missile", "beams"]
 

@@ -1,6 +1,6 @@
 "use strict";
 const LOOPS_A_SECOND = 22.4; // of a real second, at the speed that the game calls "faster"
-const { colours, after, glows, fades, bursts, body: BODY, battles } = JSON.parse(document.getElementById("battles").textContent);
+const { colours, after, glows, fades, bursts, swung, crowd, body: BODY, battles } = JSON.parse(document.getElementById("battles").textContent);
 const $ = (id) => document.getElementById(id);
 const canvas = $("field"), pen = canvas.getContext("2d"), layer = document.createElement("canvas");
 const rgb = (name, alpha = 1) => `rgba(${colours[name].join()},${alpha})`;
@@ -95,7 +95,7 @@ function drawGround() {
 function drawRanges(all, team) {
   const draw = layer.getContext("2d"), circles = (grown) => {
     draw.beginPath();
-    for (const unit of all) if (unit.team === team && unit.lives && unit.kind.range > 0) {
+    for (const unit of all) if (unit.team === team && unit.lives && unit.kind.range >= swung) {
       const radius = (unit.kind.radius + unit.kind.range) * scale + grown;
       draw.moveTo(px(unit.x) + radius, py(unit.y)); draw.arc(px(unit.x), py(unit.y), radius, 0, 2 * Math.PI);
     }
@@ -123,9 +123,9 @@ function drawDead(unit) {
   shape(unit, BODY * unit.kind.radius * (1 - 0.25 * gone), (1 - gone) ** 1.5, true);
 }
 
-function drawOrder(unit, all) {
+function drawOrder(unit, all, strength) {
   const target = unit.target >= 0 && all[unit.target], team = teams[unit.team];
-  if (target && target.lives) line(unit, target, rgb(team, unit.order === 2 || unit.team ? 0.38 : 0.25), 1.2);
+  if (target && target.lives) line(unit, target, rgb(team, strength * (unit.order === 2 || unit.team ? 0.38 : 0.25)), 1.2);
   else if (!target && unit.order === 1) {
     const end = { x: unit.goal_x, y: unit.goal_y }, angle = Math.atan2(end.y - unit.y, end.x - unit.x);
     line(unit, end, rgb(team, 0.55), 1.4);
@@ -188,7 +188,7 @@ function draw() {
   all.filter((unit) => !unit.lives).forEach(drawDead);
   if ($("ranges").checked) [1, 0].forEach((team) => drawRanges(all, team));
   const living = all.filter((unit) => unit.lives).sort((a, b) => a.kind.level - b.kind.level);
-  if ($("orders").checked && now <= battle.loops) living.forEach((unit) => drawOrder(unit, all));
+  if ($("orders").checked && now <= battle.loops) living.forEach((unit) => drawOrder(unit, all, Math.min(1, Math.sqrt(crowd / living.length))));
   living.forEach(drawUnit);
   for (const unit of living) if (unit.heals && unit.target >= 0) drawHealing(unit, all[unit.target]);
   for (let k = 0; k < battle.shots.length; k += 4) {
