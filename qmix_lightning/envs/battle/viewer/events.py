@@ -25,8 +25,9 @@ SHOT: Final = np.dtype(
 def shots_of(frames: NDArray[Any], kinds: Sequence[Kind]) -> NDArray[Any]:
     """Find the attacks.
 
-    An attack is let go in the loop in which its wind-up is over and the weapon cools down; one that is called off costs
-    no cooldown. What flies then hits when its flight is over; of two blades the second does.
+    An attack is let go in the loop in which its wind-up is over, if it has one, and the weapon cools down; one that is
+    called off costs no cooldown. What flies then hits when its flight is over; of two blades the second does, if the
+    unit lives. Who bursts does not shoot.
 
     Args:
         frames: ``[F, U]`` :data:`~qmix_lightning.envs.battle.viewer.recording.SHOWN`, of consecutive loops.
@@ -36,13 +37,14 @@ def shots_of(frames: NDArray[Any], kinds: Sequence[Kind]) -> NDArray[Any]:
         ``[K]`` :data:`SHOT`, by their starts.
     """
     before, after = frames[:-1], frames[1:]
-    begun = after["cooldown"] > before["cooldown"]
-    ready = (before["wind_up"] > 0) & (after["wind_up"] <= 0) & (after["cooldown"] > 0)
-    # Who dies while winding up has nothing more to do with a target.
-    ready &= (after["health"] > 0) | (before["wind_up"] <= 1)
-    let_go = ready | (begun & (after["wind_up"] <= 0))
+    kind = after["kind"]
+    dies, waits = after["health"] <= 0, after["wind_up"] > 0
+    # Who dies loses wind-up and target, but has done before what this loop was for.
+    sudden = ~np.array([each.winds_up for each in kinds])[kind] | ~dies
+    let_go = (after["cooldown"] > before["cooldown"]) & ~waits & sudden
+    let_go |= (before["wind_up"] > 0) & ~waits & (after["cooldown"] > 0) & (~dies | (before["wind_up"] <= 1))
     target = np.where(after["target"] != NOBODY, after["target"], before["target"])
-    let_go &= target != NOBODY
+    let_go &= (target != NOBODY) & np.array([each.burst == 0 for each in kinds])[kind]
     # A new flight begins where the last one has ended, and may do so in the same loop.
     over = (after["flight"] <= 0) | (after["flight"] > before["flight"])
     shots = []
@@ -53,8 +55,9 @@ def shots_of(frames: NDArray[Any], kinds: Sequence[Kind]) -> NDArray[Any]:
             victim = int(after["flight_target"][at, shooter])
             later = np.flatnonzero(over[start:, shooter])
             end = start + 1 + int(later[0]) if len(later) else len(frames)
-            if kinds[frames["kind"][start, shooter]].attack == "blade":
-                shots.append((end, end, shooter, victim))
+            if kinds[kind[at, shooter]].attack == "blade":
+                if frames["health"][end - 1, shooter] > 0:
+                    shots.append((end, end, shooter, victim))
                 end = start
         shots.append((start, end, shooter, victim))
     return np.sort(np.array(shots, dtype=SHOT), order="start", kind="stable")

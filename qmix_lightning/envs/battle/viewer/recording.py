@@ -55,6 +55,7 @@ class Kind:
         level: 0 on the ground, 1 above it, 2 in the air; the higher is drawn over the lower.
         attack: What its attack looks like: a shot that hits at once, a blade, a missile that flies, or two beams that
             sweep a line across the target.
+        winds_up: Whether time passes between the start of an attack and its shot.
         sweep: Cells that these reach on either side of the target.
         burst: Cells within which it hurts others when it dies.
     """
@@ -67,6 +68,7 @@ class Kind:
     energy: float = 0.0
     level: int = 0
     attack: Attack = "shot"
+    winds_up: bool = True
     sweep: float = 0.0
     burst: float = 0.0
 

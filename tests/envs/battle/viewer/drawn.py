@@ -10,11 +10,11 @@ from qmix_lightning.envs.battle.state import NOBODY
 from qmix_lightning.envs.battle.viewer.recording import SHOWN, Kind, Outcome, Recording
 
 MARINE = Kind("marine", radius=0.375, range=5.0, health=45.0)
-ZEALOT = Kind("zealot", radius=0.5, range=0.1, health=100.0, shield=50.0, attack="blade")
+ZEALOT = Kind("zealot", radius=0.5, range=0.1, health=100.0, shield=50.0, attack="blade", winds_up=False)
 STALKER = Kind("stalker", radius=0.625, range=6.0, health=80.0, shield=80.0, attack="missile")
 COLOSSUS = Kind("colossus", 1.0, 6.0, 200.0, shield=150.0, level=1, attack="beams", sweep=1.25)
 MEDIVAC = Kind("medivac", 0.75, 4.0, 150.0, energy=200.0, level=2)
-BANELING = Kind("baneling", 0.375, 0.25, 30.0, attack="blade", burst=2.2)
+BANELING = Kind("baneling", 0.375, 0.25, 30.0, attack="blade", winds_up=False, burst=2.2)
 
 
 def standing(*units: tuple[Kind, float, float], loops: int = 16) -> Any:

@@ -7,7 +7,7 @@ from qmix_lightning.envs.battle.env import BattleEnvironment
 from qmix_lightning.envs.battle.filming import film
 from qmix_lightning.envs.battle.viewer.events import deaths_of, facing_of, healing_of, shots_of
 from qmix_lightning.exploration.random_policy import RandomPolicy
-from tests.envs.battle.viewer.drawn import MARINE, MEDIVAC, STALKER, ZEALOT, standing
+from tests.envs.battle.viewer.drawn import BANELING, MARINE, MEDIVAC, STALKER, ZEALOT, standing
 
 NEVER = np.iinfo(np.int64).max
 
@@ -67,6 +67,28 @@ def test_a_missile_under_way_at_the_end_hits_nobody_before():
     frames["flight"][14:, 0] = 6, 5, 4
     frames["cooldown"][14:, 0] = 9, 8, 7
     assert told(frames, STALKER, MARINE) == [(14, 17, 0, 1)]
+
+
+def test_the_second_blade_of_who_died_does_not_strike():
+    frames = standing((ZEALOT, 9, 9), (MARINE, 10, 9))
+    frames["target"][:6, 0] = frames["flight_target"][:6, 0] = 1
+    frames["cooldown"][4:, 0] = 19
+    frames["flight"][4:7, 0] = 4, 3, 2
+    frames["health"][6:, 0] = 0
+    assert told(frames, ZEALOT, MARINE) == [(4, 4, 0, 1)]
+
+
+def test_who_dies_in_the_loop_of_an_attack_has_made_it_if_it_takes_no_time():
+    for kind, shots in ((ZEALOT, [(4, 4, 0, 1)]), (MARINE, [])):
+        frames = standing((kind, 9, 9), (kind, 10, 9))
+        frames["target"][:4, 0], frames["cooldown"][4:, 0], frames["health"][4:, 0] = 1, 19, 0
+        assert told(frames, kind) == shots
+
+
+def test_who_bursts_does_not_shoot():
+    frames = standing((BANELING, 9, 9), (MARINE, 10, 9))
+    frames["target"][:4, 0], frames["cooldown"][4:, 0], frames["health"][4:, 0] = 1, 13, 0
+    assert told(frames, BANELING, MARINE) == []
 
 
 def test_who_dies_long_before_the_end_of_a_wind_up_did_not_shoot():
