@@ -63,7 +63,7 @@ class BattlePainter:
         self._deaths = deaths_of(recording.frames)
         self._facing = facing_of(recording.frames, recording.n_agents)
         smallest = min(kind.radius for kind in recording.kinds)
-        self._font = typeface(max(1.0 * smallest * self._large.scale, 1.0))
+        self._font = typeface(max(smallest * self._large.scale, 1.0))
 
     @property
     def last(self) -> int:
