@@ -62,4 +62,5 @@ def film(env: BattleEnvironment, policy: Policy, team: str = "agents") -> Record
         frames=np.concatenate(frames),
         rewards=np.array(rewards, dtype=np.float32),
         outcome=outcome,
+        step_loops=int(env.world.rules.step_mul),
     )

@@ -75,7 +75,7 @@ def draw_shot(sheet: Sheet, shot: Any, loop: int, units: Any, kinds: tuple[Kind,
     muzzle = between(start, end, min(gun.radius / length, 1.0))
     share = (loop - shot["start"]) / max(shot["end"] - shot["start"], 1)
     left = 1 - max(loop - shot["end"], 0) / GLOWS_FOR
-    if gun.attack == "missile" and share < 1:
+    if gun.attack == "missile" and loop < shot["end"]:
         _draw_missile(sheet, muzzle, end, share, team)
         return
     if gun.attack == "beams":

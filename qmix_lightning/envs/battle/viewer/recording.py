@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmix_lightning.envs.battle.scenario import Scenario
-from qmix_lightning.envs.battle.state import NOBODY
+from qmix_lightning.envs.battle.unit_types import PLANES, UnitType
 
 SHOWN: Final = np.dtype(
     [
@@ -135,7 +135,7 @@ def shown(units: NDArray[Any]) -> NDArray[Any]:
         units: ``[..., U]`` :data:`~qmix_lightning.envs.battle.state.UNIT`.
 
     Returns:
-        ``[..., U]`` :data:`SHOWN`, a copy; fields that this engine does not have are 0.
+        ``[..., U]`` :data:`SHOWN`, a copy.
 
     Example:
         >>> from qmix_lightning.envs.battle.state import UNIT
@@ -144,12 +144,9 @@ def shown(units: NDArray[Any]) -> NDArray[Any]:
         >>> shown(battle)["health"].tolist()
         [45.0, 39.0]
     """
-    there = units.dtype.names or ()
-    copy = np.zeros(units.shape, SHOWN)
-    copy["flight_target"] = NOBODY
+    copy = np.empty(units.shape, SHOWN)
     for name in SHOWN.names or ():
-        if name in there:
-            copy[name] = units[name]
+        copy[name] = units[name]
     return copy
 
 
@@ -158,7 +155,31 @@ def kinds_of(scenario: Scenario) -> tuple[Kind, ...]:
 
     Example:
         >>> from qmix_lightning.envs.battle.scenario import load_scenario
-        >>> kinds_of(load_scenario("3m"))[0].range
-        5.0
+        >>> [(kind.name, kind.attack) for kind in kinds_of(load_scenario("1c3s5z"))]
+        [('colossus', 'beams'), ('stalker', 'missile'), ('zealot', 'blade')]
     """
-    return tuple(Kind(unit.name, unit.radius, unit.weapon.range, unit.health) for unit in scenario.unit_types)
+    return tuple(_kind(unit) for unit in scenario.unit_types)
+
+
+def _kind(unit: UnitType) -> Kind:
+    weapon, line = unit.weapon, unit.weapon.line if unit.weapon else None
+    attack: Attack = "shot"
+    if line:
+        attack = "beams"
+    elif weapon and weapon.range < SWUNG:
+        attack = "blade"
+    elif weapon and (weapon.missile_speed or weapon.flight):
+        attack = "missile"
+    return Kind(
+        name=unit.name,
+        radius=unit.radius,
+        range=weapon.range if weapon else 0.0,
+        health=unit.health,
+        shield=unit.shield,
+        energy=unit.heal.energy_limit if unit.heal else 0.0,
+        level=PLANES.index(unit.plane),
+        attack=attack,
+        winds_up=bool(weapon and weapon.wind_up),
+        sweep=line.half_length if line else 0.0,
+        burst=weapon.burst_radius if weapon else 0.0,
+    )

@@ -27,6 +27,23 @@ def test_the_shots_of_marines_are_what_health_goes_down_by(seed):
     np.testing.assert_array_equal(health[1:], np.maximum(health[:-1] - damage[1:], 0))
 
 
+@pytest.mark.parametrize("name", ["3s5z", "MMM2", "6h_vs_8z", "2s_vs_1sc"])
+def test_every_attack_hurts_in_the_loop_of_its_end_and_nothing_else_does(name):
+    env, policy = BattleEnvironment(name, seed=1), RandomPolicy(1)
+    for _ in range(3):
+        battle = film(env, policy)
+        frames = battle.frames
+        left = frames["health"].astype(float) + frames["shield"]
+        # Regeneration gives back less than a tenth in a loop, healing less than any weapon takes.
+        hurt, lives = np.diff(left, axis=0) < -0.1, frames["health"][:-1] > 0
+        hit = np.zeros_like(hurt)
+        shots = shots_of(frames, battle.kinds)
+        shots = shots[shots["end"] <= battle.loops]
+        hit[shots["end"] - 1, shots["target"]] = True
+        assert hurt.sum() > 10
+        np.testing.assert_array_equal(hit & lives, hurt)
+
+
 def test_an_attack_that_is_called_off_is_no_shot():
     frames = standing((MARINE, 9, 9), (MARINE, 12, 9))
     frames["target"][:, 0] = 1

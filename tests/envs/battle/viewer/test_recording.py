@@ -3,19 +3,18 @@ import re
 import numpy as np
 import pytest
 
-from qmix_lightning.envs.battle.scenario import load_scenario
-from qmix_lightning.envs.battle.state import NOBODY, UNIT
+from qmix_lightning.envs.battle.scenario import load_scenario, map_names
+from qmix_lightning.envs.battle.state import UNIT
 from qmix_lightning.envs.battle.viewer.recording import SHOWN, kinds_of, shown
-from tests.envs.battle.viewer.drawn import MARINE, recording, standing
+from tests.envs.battle.viewer.drawn import BANELING, MARINE, STALKER, ZEALOT, recording, standing
 
 
 def test_what_is_shown_of_units_is_what_they_are_to_the_bit():
     bits = np.random.default_rng(0).bytes(30 * UNIT.itemsize)
     units = np.frombuffer(bits, UNIT).reshape(3, 10)
     copy = shown(units)
-    for name in set(SHOWN.names) & set(UNIT.names):
+    for name in SHOWN.names:
         assert copy[name].tobytes() == np.ascontiguousarray(units[name]).tobytes(), name
-    assert (copy["flight_target"] == NOBODY).all() or "flight_target" in UNIT.names
 
 
 def test_what_is_shown_stays_when_units_go_on():
@@ -30,10 +29,23 @@ def test_a_recording_counts_its_loops_and_steps():
     assert (battle.loops, battle.steps) == (24, 3)
 
 
-def test_kinds_are_those_of_the_scenario_in_its_order():
-    scenario = load_scenario("3m")
+@pytest.mark.parametrize("name", map_names())
+def test_kinds_are_those_of_the_scenario_in_its_order(name):
+    scenario = load_scenario(name)
     assert [kind.name for kind in kinds_of(scenario)] == [unit.name for unit in scenario.unit_types]
-    assert kinds_of(scenario) == (MARINE,)
+
+
+def test_kinds_tell_how_they_fight():
+    kinds = {kind.name: kind for name in map_names() for kind in kinds_of(load_scenario(name))}
+    assert {name: kind.attack for name, kind in kinds.items()} == {
+        "marine": "shot", "marauder": "missile", "medivac": "shot", "stalker": "missile", "zealot": "blade",
+        "colossus": "beams", "zergling": "blade", "baneling": "blade", "hydralisk": "missile",
+        "spine_crawler": "missile",
+    }  # fmt: skip
+    for drawn in (MARINE, ZEALOT, STALKER, BANELING):
+        assert kinds[drawn.name] == drawn
+    assert (kinds["colossus"].level, kinds["colossus"].sweep) == (1, 1.25)
+    assert (kinds["medivac"].level, kinds["medivac"].energy, kinds["medivac"].range) == (2, 200, 0)
 
 
 def test_frames_that_do_not_fit_the_steps_are_refused():

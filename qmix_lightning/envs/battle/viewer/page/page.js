@@ -157,7 +157,7 @@ function drawRay(a, b, alpha, team) {
 function drawShot(start, end, gun, hit, time) {
   const length = apart(gun, hit), team = teams[gun.team], muzzle = between(gun, hit, Math.min(gun.kind.radius / length, 1));
   const share = (time - start) / Math.max(end - start, 1), left = 1 - Math.max(time - end, 0) / glows;
-  if (gun.kind.attack === "missile" && share < 1) {
+  if (gun.kind.attack === "missile" && time < end) {
     const nose = between(muzzle, hit, share), trail = Math.min(0.9 / apart(muzzle, hit), 1);
     line(between(muzzle, hit, Math.max(share - trail, 0)), nose, rgb(team, 0.55), 3.2);
     return disc(nose, 0.16, mix(team, "SPARK", 0.6));
@@ -219,7 +219,7 @@ function tell(all) {
   about.hidden = !unit;
   if (unit) {
     const doing = unit.target >= 0 && all[unit.target].lives ? `${all[unit.target].team === unit.team ? "helps" : "attacks"} ${all[unit.target].kind.name} ${all[unit.target].i}`
-      : ["stands", "moves", "attacks", "attack-moves"][unit.order];
+      : ["stands", "moves", "attacks", "attack-moves", "heals", "hunts", "dies"][unit.order];
     about.textContent = `${unit.kind.name} ${unit.i}, ${doing}\nhealth ${unit.health.toFixed(1)} of ${unit.kind.health}`
       + (unit.kind.shield ? `\nshield ${unit.shield.toFixed(1)} of ${unit.kind.shield}` : "") + (unit.kind.energy ? `\nenergy ${unit.energy.toFixed(1)}` : "");
     about.style.left = `${mouse.x + 14}px`; about.style.top = `${mouse.y + 14}px`;
