@@ -4,7 +4,11 @@ import torch
 
 from qmix_lightning.envs.battle.env import BattleEnvironment
 from qmix_lightning.envs.battle.filming import film
+from qmix_lightning.envs.battle.scenario import map_names
+from qmix_lightning.envs.battle.viewer.drawing import BattlePainter
+from qmix_lightning.envs.battle.viewer.html import html_of
 from qmix_lightning.envs.battle.viewer.recording import shown
+from qmix_lightning.envs.battle.viewer.silhouettes import SILHOUETTES
 from qmix_lightning.exploration.random_policy import RandomPolicy
 from qmix_lightning.spec import ACTION_MASK, OBSERVATION
 
@@ -29,7 +33,7 @@ class Remembering:
         return action, memory + 1
 
 
-@pytest.mark.parametrize("name", ["3m", "8m_vs_9m"])
+@pytest.mark.parametrize("name", ["3m", "8m_vs_9m", "MMM2", "bane_vs_bane", "protoss_5_vs_5"])
 def test_a_film_shows_the_battle_as_it_is_played_without_one_to_the_bit(name):
     env = BattleEnvironment(name, seed=3)
     policy = Remembering(3, env.spec.n_agents)
@@ -45,6 +49,22 @@ def test_a_film_shows_the_battle_as_it_is_played_without_one_to_the_bit(name):
         assert battle.rewards[step] == view["reward"].item()
     assert view["done"].item()
     assert battle.steps == len(policy.actions)
+
+
+@pytest.mark.parametrize("name", map_names())
+def test_every_map_can_be_filmed_and_drawn(name):
+    battle = film(BattleEnvironment(name, seed=1), RandomPolicy(1))
+    assert {kind.name for kind in battle.kinds} <= set(SILHOUETTES)
+    picture = BattlePainter(battle, width=320, detail=1).paint(battle.loops // 2)
+    assert len(picture.getcolors(1 << 20)) > 20
+    assert html_of([battle]).startswith("<!doctype html>")
+
+
+def test_a_step_of_other_length_is_filmed_as_long():
+    env = BattleEnvironment("3m", seed=1, step_mul=4)
+    battle = film(env, Attacking())
+    assert battle.step_loops == 4
+    assert battle.loops == 4 * battle.steps
 
 
 def test_a_trace_is_what_a_step_leads_to_and_changes_nothing():

@@ -39,20 +39,18 @@ def shots_of(frames: NDArray[Any], kinds: Sequence[Kind]) -> NDArray[Any]:
     before, after = frames[:-1], frames[1:]
     kind = after["kind"]
     dies, waits = after["health"] <= 0, after["wind_up"] > 0
-    # Who dies loses wind-up and target, but has done before what this loop was for.
+    # Who dies loses wind-up, but has done before what this loop was for.
     sudden = ~np.array([each.winds_up for each in kinds])[kind] | ~dies
     let_go = (after["cooldown"] > before["cooldown"]) & ~waits & sudden
     let_go |= (before["wind_up"] > 0) & ~waits & (after["cooldown"] > 0) & (~dies | (before["wind_up"] <= 1))
+    let_go &= np.array([each.burst == 0 for each in kinds])[kind]
     # A new flight begins where the last one has ended, and may do so in the same loop.
     launched = (after["flight"] > 0) & (after["flight"] > before["flight"])
-    target = np.where(after["target"] != NOBODY, after["target"], before["target"])
-    target = np.where(launched, after["flight_target"], target)
-    let_go &= (target != NOBODY) & np.array([each.burst == 0 for each in kinds])[kind]
     over = (after["flight"] <= 0) | launched
     shots = []
     for at, shooter in np.argwhere(let_go).tolist():
         start = end = at + 1
-        victim = int(target[at, shooter])
+        victim = int(after["flight_target"][at, shooter])
         if launched[at, shooter]:
             later = np.flatnonzero(over[start:, shooter])
             end = start + 1 + int(later[0]) if len(later) else len(frames)

@@ -26,7 +26,7 @@ SHOWN: Final = np.dtype(
         ("goal_x", np.float32),  # where the order leads
         ("goal_y", np.float32),
         ("flight", np.float32),  # loops until the missile lands, 0 when none flies
-        ("flight_target", np.int16),
+        ("flight_target", np.int16),  # unit that the last attack went to
         ("target", np.int16),  # unit that is attacked, healed or approached
         ("order", np.int8),  # IDLE, MOVE, ATTACK, …
         ("kind", np.int8),  # index among the recording's kinds

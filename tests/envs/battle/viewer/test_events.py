@@ -46,7 +46,7 @@ def test_every_attack_hurts_in_the_loop_of_its_end_and_nothing_else_does(name):
 
 def test_an_attack_that_is_called_off_is_no_shot():
     frames = standing((MARINE, 9, 9), (MARINE, 12, 9))
-    frames["target"][:, 0] = 1
+    frames["target"][:, 0] = frames["flight_target"][:, 0] = 1
     frames["wind_up"][3:5, 0] = 2, 1
     frames["cooldown"][3:5, 0] = 14, 13
     assert told(frames, MARINE) == []
@@ -56,7 +56,7 @@ def test_an_attack_that_is_called_off_is_no_shot():
 
 def test_an_attack_without_wind_up_is_let_go_when_the_weapon_begins_to_cool():
     frames = standing((ZEALOT, 9, 9), (MARINE, 10, 9))
-    frames["target"][:, 0] = 1
+    frames["target"][:, 0] = frames["flight_target"][:, 0] = 1
     frames["cooldown"][4:, 0] = np.arange(19, 6, -1)
     assert told(frames, ZEALOT, MARINE) == [(4, 4, 0, 1)]
 
@@ -98,7 +98,7 @@ def test_the_second_blade_of_who_died_does_not_strike():
 def test_who_dies_in_the_loop_of_an_attack_has_made_it_if_it_takes_no_time():
     for kind, shots in ((ZEALOT, [(4, 4, 0, 1)]), (MARINE, [])):
         frames = standing((kind, 9, 9), (kind, 10, 9))
-        frames["target"][:4, 0], frames["cooldown"][4:, 0], frames["health"][4:, 0] = 1, 19, 0
+        frames["flight_target"][4:, 0], frames["cooldown"][4:, 0], frames["health"][4:, 0] = 1, 19, 0
         assert told(frames, kind) == shots
 
 
@@ -126,7 +126,7 @@ def test_who_spends_energy_on_a_target_heals():
     frames = standing((MEDIVAC, 9, 9), (MARINE, 12, 9))
     frames["energy"][:, 0] = 100 - np.minimum(np.arange(17), 8)
     assert not healing_of(frames).any()
-    frames["target"][:, 0] = 1
+    frames["target"][:, 0] = frames["flight_target"][:, 0] = 1
     assert healing_of(frames)[:, 0].tolist() == [False] + [True] * 8 + [False] * 8
 
 
