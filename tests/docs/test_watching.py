@@ -33,7 +33,7 @@ def test_the_example_runs(capsys):
 
 def test_the_pictures_are_there_and_small():
     shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", TEXT)
-    assert len(shown) == 3
+    assert len(shown) == 4
     assert all((PAGE.parent / name).stat().st_size < 1 << 20 for name in shown)
 
 
