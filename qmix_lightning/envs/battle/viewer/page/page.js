@@ -100,8 +100,9 @@ function drawRanges(all, team) {
       draw.moveTo(px(unit.x) + radius, py(unit.y)); draw.arc(px(unit.x), py(unit.y), radius, 0, 2 * Math.PI);
     }
   };
-  layer.width = canvas.width; layer.height = canvas.height;
-  draw.scale(devicePixelRatio, devicePixelRatio);
+  if (layer.width !== canvas.width || layer.height !== canvas.height) { layer.width = canvas.width; layer.height = canvas.height; }
+  draw.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
+  draw.clearRect(0, 0, canvas.width, canvas.height);
   circles(0); draw.fillStyle = rgb(teams[team], 0.36); draw.fill();
   draw.globalCompositeOperation = "destination-out";
   circles(-1.2); draw.fillStyle = "#000"; draw.fill();
