@@ -192,8 +192,7 @@ class QLearner(LightningModule):
     @property
     def policy(self) -> EpsilonGreedyPolicy:
         """Who plays: the agents as they are being trained."""
-        greedy_agent = self.agent if self.hparams["greedy_network"] == "online" else self.target_agent
-        return EpsilonGreedyPolicy(self.agent, greedy_agent, self.epsilon, self._autocast)
+        return EpsilonGreedyPolicy(self.agent, self._greedy_agent, self.epsilon, self._autocast)
 
     def initial_memory(self, battles: int) -> Tensor:
         """Memory of agents that have not seen anything yet; see :class:`~qmix_lightning.spec.Policy`."""
@@ -210,7 +209,10 @@ class QLearner(LightningModule):
         generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Choose one legal action for every agent; see :class:`~qmix_lightning.spec.Policy`."""
-        return self.policy.act(observation, action_mask, last_action, memory, env_steps=env_steps, generator=generator)
+        # Only who is asked is looked up, which costs as much as the network of a few battles.
+        agent = self._greedy_agent if env_steps is None else self.agent
+        policy = EpsilonGreedyPolicy(agent, agent, self.epsilon, self._autocast)
+        return policy.act(observation, action_mask, last_action, memory, env_steps=env_steps, generator=generator)
 
     def snapshot(self) -> Policy:
         """Return a policy that stays as the agents are now, until the next call brings it up to date."""
@@ -301,6 +303,10 @@ class QLearner(LightningModule):
                     f" and {ours.get(name, 'missing')} here. Give the agent, mixer and target_update that it was"
                     " trained with; the config.yaml of its run tells."
                 )
+
+    @property
+    def _greedy_agent(self) -> AbstractAgent:
+        return self.agent if self.hparams["greedy_network"] == "online" else self.target_agent
 
     def _autocast(self) -> AbstractContextManager[object]:
         """What Lightning opens around its steps in mixed precision; battles are played outside of them."""

@@ -37,3 +37,21 @@ def test_marks_that_are_not_one_for_each_step_are_refused():
         ValueError, match=r"Expected is_init to be bool of shape \(2, 6, 1\), .* got torch.bool \(2, 6\)"
     ):
         agent(observation, last_action, torch.ones(2, 6, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("action", [-2, 5])
+def test_an_action_that_there_is_not_is_refused(action):
+    agent = GRUAgent(SPEC)
+    last_action = torch.zeros(2, 3, dtype=torch.int64)
+    last_action[1, 2] = action
+    with torch.no_grad(), pytest.raises(IndexError, match=r"Expected last actions from -1, none, to 4, got "):
+        agent.infer(torch.zeros(2, 3, 4), last_action, agent.initial_memory(2))
+
+
+def test_what_lies_otherwise_in_memory_is_inferred_all_the_same():
+    agent, observation = GRUAgent(SPEC), torch.randn(3, 2, 4).transpose(0, 1)
+    last_action, memory = torch.zeros(2, 3, dtype=torch.int64), torch.randn(3, 2, 64).transpose(0, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            agent.infer(observation, last_action, memory), agent.step(observation, last_action, memory)
+        )
