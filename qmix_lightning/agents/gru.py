@@ -57,12 +57,13 @@ class GRUAgent(AbstractAgent):
         return in_its_precision(self.head, new), new
 
     def infer(self, observation: Tensor, last_action: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Value one step by compiled loops, where they may be used; not to be called by two threads at once."""
+        """Value one step by compiled loops, where they may be used and a subclass has no step of its own."""
         if not self._inference.fits():
             self._inference = GRUInference(self)
-        if not self._inference.takes(observation, last_action, memory):
+        inference = self._inference
+        if type(self).step is not GRUAgent.step or not inference.takes(observation, last_action, memory):
             return self.step(observation, last_action, memory)
-        return self._inference.run(observation, last_action, memory)
+        return inference.run(observation, last_action, memory)
 
     def forward(
         self,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qmix_lightning.agents.inputs import AgentInput, write_known
+from qmix_lightning.agents.inputs import write_known
 from qmix_lightning.functional.compiling import may_compute, readable
 from qmix_lightning.functional.gates import gru_memory
 from qmix_lightning.spec import NO_ACTION
@@ -50,41 +51,6 @@ class Bound:
         return [0 if (tensor := slot[name]) is None else tensor.data_ptr() for slot, name in self._slots]
 
 
-class InputInference:
-    """First layer of an agent, and what is needed of it to run it without a graph.
-
-    Args:
-        layer: Its parameters must be such as kernels may read, and stay where they are.
-    """
-
-    def __init__(self, layer: AgentInput) -> None:
-        weight, (n_observed, n_actions, n_named) = layer.linear.weight.detach(), layer.sizes
-        self.hidden_size, self._n_actions = len(weight), n_actions
-        self._observed, self._known = weight[:, :n_observed].t(), weight[:, n_observed:].numpy()
-        self._bias = layer.linear.bias.detach().numpy()
-        self._of_action = np.empty((n_actions + 1, self.hidden_size), dtype=np.float32)
-        self._of_agent = np.empty((n_named, self.hidden_size), dtype=np.float32)
-
-    def write(self, observation: Tensor, last_action: Tensor, rows: NDArray[np.float32], into: Tensor) -> None:
-        """Run the layer, to the bit as it runs itself.
-
-        Args:
-            observation: ``[B, N, O]``.
-            last_action: ``[B, N]``.
-            rows: ``[B, N, H]``, where to write.
-            into: The same memory as a tensor ``[B N, H]``.
-
-        Raises:
-            IndexError: If there is no such action.
-        """
-        if not write_known(self._known, self._bias, last_action.numpy(), self._of_action, self._of_agent, rows):
-            raise IndexError(
-                f"Expected last actions from {NO_ACTION}, none, to {self._n_actions - 1}, got {last_action.min()} to"
-                f" {last_action.max()}."
-            )
-        into.addmm_(observation.view(len(into), -1), self._observed)
-
-
 class GRUInference:
     """Runs one step of a :class:`~qmix_lightning.agents.gru.GRUAgent` without a graph, in room that is used again.
 
@@ -96,15 +62,18 @@ class GRUInference:
 
     def __init__(self, agent: Any = None) -> None:
         parts = () if agent is None else (agent.input.linear, agent.gru, agent.head)
-        self._bound, self._rows = Bound(*parts), 0
+        self._bound, self._here = Bound(*parts), threading.local()
         self._readable = self._bound.readable()
         if not self._readable:
             return
-        self._input, hidden_size = InputInference(agent.input), agent.memory_size
+        self._sizes, self._hidden_size = agent.input.sizes, agent.memory_size
+        (n_observed, self._n_actions, _), weight = self._sizes, agent.input.linear.weight.detach()
+        self._of_observation, self._of_known = weight[:, :n_observed].t(), weight[:, n_observed:].numpy()
+        self._known_bias = agent.input.linear.bias.detach().numpy()
         gru = {name: weight.detach() for name, weight in agent.gru.named_parameters()}
         self._of_input, self._of_memory = gru["weight_ih_l0"].t(), gru["weight_hh_l0"].t()
         self._input_bias, self._memory_bias = (
-            gru[name].numpy().reshape(3, hidden_size) for name in ("bias_ih_l0", "bias_hh_l0")
+            gru[name].numpy().reshape(3, self._hidden_size) for name in ("bias_ih_l0", "bias_hh_l0")
         )
         self._head, self._head_bias = agent.head.weight.detach().t(), agent.head.bias.detach()
 
@@ -128,24 +97,45 @@ class GRUInference:
         )
 
     def run(self, observation: Tensor, last_action: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Values and new memory, as of ``step`` of the agent but for roundings."""
-        n_battles, n_agents, size = memory.shape
-        if n_battles * n_agents != self._rows:
-            self._make_room(n_battles * n_agents, size)
-        rows = self._x_rows.reshape(n_battles, n_agents, size)
-        self._input.write(observation, last_action, rows, self._x)
+        """Values and new memory, as of ``step`` of the agent but for roundings.
+
+        Raises:
+            IndexError: If there is no such last action.
+        """
+        (n_battles, n_agents), size = last_action.shape, self._hidden_size
+        room = self._room(n_battles * n_agents)
+        rows = room.known.reshape(n_battles, n_agents, size)
+        if not write_known(self._of_known, self._known_bias, last_action.numpy(), room.of_action, room.of_agent, rows):
+            raise IndexError(
+                f"Expected last actions from {NO_ACTION}, none, to {self._n_actions - 1}, got {last_action.min()} to"
+                f" {last_action.max()}."
+            )
+        x = room.x.addmm_(observation.view(room.rows, -1), self._of_observation).relu_()
         before, after = memory.view(-1, size), torch.empty_like(memory)
         new = after.view(-1, size)
-        torch.mm(self._x.relu_(), self._of_input, out=self._from_input)
-        torch.mm(before, self._of_memory, out=self._from_memory)
-        gru_memory(self._x_gates, self._m_gates, self._input_bias, self._memory_bias, before.numpy(), new.numpy())
+        torch.mm(x, self._of_input, out=room.from_input)
+        torch.mm(before, self._of_memory, out=room.from_memory)
+        gru_memory(
+            room.input_gates, room.memory_gates, self._input_bias, self._memory_bias, before.numpy(), new.numpy()
+        )
         return torch.addmm(self._head_bias, new, self._head).view(n_battles, n_agents, -1), after
 
-    def _make_room(self, rows: int, size: int) -> None:
-        # Memory that comes and goes by the call costs as much as the gates, in pages that the system hands out anew.
-        self._rows, self._x_rows = rows, np.empty((rows, size), dtype=np.float32)
-        self._x_gates, self._m_gates = (np.empty((rows, 3, size), dtype=np.float32) for _ in range(2))
-        self._x, *layers = (
-            torch.from_numpy(room).view(rows, -1) for room in (self._x_rows, self._x_gates, self._m_gates)
+    def _room(self, rows: int) -> _Room:
+        room: _Room | None = getattr(self._here, "room", None)
+        if room is None or room.rows != rows:
+            room = self._here.room = _Room(rows, self._hidden_size, self._sizes)
+        return room
+
+
+class _Room:
+    """Where one thread computes: memory that comes and goes by the call costs as much as the gates, page by page."""
+
+    def __init__(self, rows: int, size: int, sizes: Sequence[int]) -> None:
+        self.rows = rows
+        self.of_action, self.of_agent = (np.empty((n, size), dtype=np.float32) for n in (sizes[1] + 1, sizes[2]))
+        self.known = np.empty((rows, size), dtype=np.float32)
+        self.input_gates, self.memory_gates = (np.empty((rows, 3, size), dtype=np.float32) for _ in range(2))
+        self.x = torch.from_numpy(self.known)
+        self.from_input, self.from_memory = (
+            torch.from_numpy(gates.reshape(rows, -1)) for gates in (self.input_gates, self.memory_gates)
         )
-        self._from_input, self._from_memory = layers
