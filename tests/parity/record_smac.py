@@ -92,7 +92,7 @@ def _fierce(env, rng):
     for agent, legal in enumerate(env.get_avail_actions()):
         heals = env.map_type == "MMM" and env.agents[agent].unit_type == env.medivac_id
         others = env.agents if heals else env.enemies
-        targets = [target for target in np.flatnonzero(legal[FIRST_TARGET:]).tolist()]
+        targets = np.flatnonzero(legal[FIRST_TARGET:]).tolist()
         if rng.random() < 0.1 or legal[0]:
             chosen.append(int(rng.choice(np.flatnonzero(legal))))
         elif targets:

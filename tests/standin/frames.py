@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import struct
 
@@ -91,7 +92,5 @@ class Connection:
             size = struct.pack(">BH", 126, length)
         else:
             size = struct.pack(">BQ", 127, length)
-        try:
+        with contextlib.suppress(OSError):
             self._sock.sendall(struct.pack(">B", 0x80 | opcode) + size + payload)
-        except OSError:
-            pass
