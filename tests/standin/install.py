@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -35,6 +37,12 @@ def install(home, maps, **script):
         program.chmod(0o755)
     Script(**script).write(home)
     return home
+
+
+def warm_up():
+    """Compile the simulator for the games, so that none of them keeps its first client waiting for minutes."""
+    command = [sys.executable, "-c", "from tests.standin.battle import compile_all; compile_all()"]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
 
 
 def launches(home):

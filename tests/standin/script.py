@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from tests.standin.numbers import FIRST_COPY
+
 NAME = "standin.json"
 
 
@@ -36,7 +38,7 @@ class Script:
     battle: dict = field(default_factory=dict)
     pathing_bits: int = 1
     shuffle_enemies: bool = False
-    first_type: int = 1970
+    first_type: int = FIRST_COPY
     respawn_delay: int = 0
     stale_looks: int = 0
     listen_delay: float = 0.0

@@ -9,22 +9,12 @@ import numpy as np
 
 from qmix_lightning.envs.adapters.protobuf import import_protocol
 from tests.standin.battle import LOOPS_BEFORE_FIRST_SIGHT, Battle
+from tests.standin.numbers import AGENTS, ATTACK, COPIES, EMPTY_MAP, ENEMIES, HEAL, MOVE, STOP, TYPES, name_of
 
 import_protocol()
-from s2clientprotocol import raw_pb2 as raw  # noqa: E402  (importable from here on)
+from s2clientprotocol import common_pb2 as common  # noqa: E402  (importable from here on)
+from s2clientprotocol import raw_pb2 as raw  # noqa: E402
 from s2clientprotocol import sc2api_pb2 as api  # noqa: E402
-
-MOVE, ATTACK, STOP, HEAL = 16, 23, 4, 386
-"""The abilities that SMAC uses."""
-
-TYPES = {
-    "colossus": 4, "baneling": 9, "marine": 48, "marauder": 51, "medivac": 54, "zealot": 73, "stalker": 74,
-    "spine_crawler": 98, "zergling": 105, "hydralisk": 107,
-}  # fmt: skip
-"""Numbers of the game's own unit types; the agents' are copies, numbered by name from where those of the game end."""
-
-AGENTS, ENEMIES = 1, 2
-"""Numbers of the players."""
 
 
 class Session:
@@ -39,6 +29,7 @@ class Session:
         self._script, self._log = script, log
         self._status, self._battle, self._kinds, self._loop = api.launched, None, [], 0
         self._born, self._tags, self._empty_for, self._stale = 0, [], 0, (0, [])
+        self._map, self._seed, self._race, self._created, self._names, self._order = "", 0, "", [], COPIES, []
         self.over = self.hangs = self.crashes = False
 
     def answer(self, message):
@@ -76,16 +67,25 @@ class Session:
         response.data_version = "B89B5D6FA7CBF6452E721311BFBC6CB2"
 
     def _create_game(self, request, response):
-        path = request.local_map.map_path
-        name = PurePosixPath(PureWindowsPath(path).as_posix()).stem
-        self._battle = Battle(name, request.random_seed, **self._script.battle)
+        path = PureWindowsPath(request.local_map.map_path).as_posix()
+        self._map, self._seed = PurePosixPath(path).stem, request.random_seed
+        if self._map != EMPTY_MAP:
+            self._play_on(self._map)
+            self._names = self._battle.agent_names
         self._status = api.init_game
 
     def _join_game(self, request, response):
         response.player_id = AGENTS
-        self._respawn()
-        self._battle.play(LOOPS_BEFORE_FIRST_SIGHT)
+        self._race = common.Race.Name(request.race).lower()
+        if self._map == EMPTY_MAP:
+            self._play_on(f"{self._race}_5_vs_5")  # for its ground; which one it is shows when units are created
+        else:
+            self._respawn()
+            self._battle.play(LOOPS_BEFORE_FIRST_SIGHT)
         self._status = api.in_game
+
+    def _play_on(self, name):
+        self._battle = Battle(name, self._seed, **self._script.battle)
 
     def _game_info(self, request, response):
         start, (width, height) = response.start_raw, self._battle.walkable.shape
@@ -139,7 +139,9 @@ class Session:
         time.sleep(self._script.step_delay)
         count = request.count
         self._loop += count
-        if not any(self._battle.units()):
+        if self._created:
+            self._muster()
+        elif self._map != EMPTY_MAP and not any(self._battle.units()):
             count -= (waits := min(count, self._empty_for))
             self._empty_for -= waits
             if self._empty_for > 0:
@@ -153,6 +155,15 @@ class Session:
             self._stale = self._script.stale_looks, self._show()
         for command in request.debug:
             self._battle.kill([slots[tag] for tag in command.kill_unit.tag if tag in slots])
+            if command.HasField("create_unit"):
+                new = command.create_unit
+                own = new.owner == AGENTS
+                name = name_of(new.unit_type, own, COPIES, self._script.first_type)
+                self._created.append((own, name, new.pos.x, new.pos.y))
+
+    def _data(self, request, response):
+        for number in range(self._script.first_type + len(COPIES)):
+            response.units.add(unit_id=number)
 
     def _save_replay(self, request, response):
         response.data = b"MPQ, if this were StarCraft II."
@@ -163,6 +174,20 @@ class Session:
     def _respawn(self):
         """What the map's trigger does when nobody is left."""
         self._battle.spawn()
+        self._begin()
+
+    def _muster(self):
+        """Begin a battle of the units that were created."""
+        agents = sum(own for own, *_ in self._created)
+        name = f"{self._race}_{agents}_vs_{len(self._created) - agents}"
+        if self._battle.name != name:
+            self._play_on(name)
+        self._battle.begin(self._created)
+        self._created = []
+        self._begin()
+
+    def _begin(self):
+        """Give the units of a new battle their tags and their order."""
         slots = [unit.slot for unit in self._battle.units()]
         self._tags = [0x100000001 + self._born + slot for slot in slots]
         self._order = list(reversed(slots[: self._battle.n_agents])) + slots[self._battle.n_agents :]
@@ -178,7 +203,7 @@ class Session:
 
     def _unit(self, unit):
         own = unit.agent
-        kind = self._script.first_type + self._battle.agent_names.index(unit.name) if own else TYPES[unit.name]
+        kind = self._script.first_type + self._names.index(unit.name) if own else TYPES[unit.name]
         shown = raw.Unit(
             display_type=raw.Visible, alliance=raw.Self if own else raw.Enemy, owner=AGENTS if own else ENEMIES,
             tag=self._tags[unit.slot], unit_type=kind, health=unit.health, health_max=unit.health_max,

@@ -9,7 +9,8 @@ from tests.standin.script import Script
 pytest.importorskip("s2clientprotocol")
 
 from qmix_lightning.envs.battle.scenario import load_scenario
-from tests.standin.session import ATTACK, HEAL, MOVE, STOP, Session, api
+from tests.standin.numbers import ATTACK, COPIES, EMPTY_MAP, FIRST_COPY, HEAL, MOVE, STOP
+from tests.standin.session import Session, api
 
 LAUNCHED, INIT_GAME, IN_GAME, ENDED = api.launched, api.init_game, api.in_game, api.ended
 
@@ -19,10 +20,10 @@ def ask(session, number=7, /, **request):
     return api.Response.FromString(session.answer(message.SerializeToString()))
 
 
-def game(map_name="3m", *, seed=1, **script):
+def game(map_name="3m", *, seed=1, race="Terran", **script):
     session = Session(Script(**script))
     ask(session, create_game={"local_map": {"map_path": f"SMAC_Maps/{map_name}.SC2Map"}, "random_seed": seed})
-    ask(session, join_game={})
+    ask(session, join_game={"race": race})
     return session
 
 
@@ -181,3 +182,53 @@ def test_requests_may_go_wrong():
     session = Session(Script(hang_at=1))
     ask(session, ping={})
     assert session.hangs
+
+
+def create(session, *units):
+    commands = [
+        {"create_unit": {"unit_type": number, "owner": owner, "pos": {"x": x, "y": y}, "quantity": 1}}
+        for number, owner, x, y in units
+    ]
+    return ask(session, debug={"debug": commands})
+
+
+MARINE, MEDIVAC = FIRST_COPY + COPIES.index("marine"), FIRST_COPY + COPIES.index("medivac")
+TEAMS = [
+    *((MARINE, 1, 4 + 3 * i, 10) for i in range(4)), (MEDIVAC, 1, 20, 5),
+    *((48, 2, 4 + 3 * i, 22) for i in range(4)), (54, 2, 20, 26),
+]  # fmt: skip
+
+
+def test_on_smacv2_s_map_there_is_who_is_created_and_where():
+    session = game(EMPTY_MAP, race="Terran", battle={"spawn_jitter": 0.0})
+    assert look(session) == []
+    assert len(ask(session, data={}).data.units) == FIRST_COPY + len(COPIES)
+    create(session, *TEAMS)
+    assert look(session) == []
+    step(session, 1)
+    seen = [(unit.unit_type, unit.owner, round(unit.pos.x), round(unit.pos.y)) for unit in look(session)]
+    assert sorted(seen) == sorted(TEAMS)
+
+
+def test_on_smacv2_s_map_nobody_comes_by_himself():
+    session = game(EMPTY_MAP, race="Terran")
+    create(session, *TEAMS)
+    step(session, 1)
+    kill(session, look(session))
+    step(session, 2)
+    assert look(session) == []
+    create(session, *TEAMS)
+    step(session, 1)
+    assert len(look(session)) == 10
+
+
+def test_more_units_are_another_scenario_and_units_that_are_none_an_error():
+    session = game(EMPTY_MAP, race="Terran")
+    create(session, *TEAMS)
+    step(session, 1)
+    kill(session, look(session))
+    create(session, *TEAMS, *((MARINE, 1, 3 + 2 * i, 3) for i in range(5)), *((48, 2, 3 + 2 * i, 28) for i in range(5)))
+    step(session, 1)
+    assert len(look(session)) == 20
+    create(session, TEAMS[0])
+    assert "'terran_1_vs_0'" in step(session, 1).error[0]
