@@ -53,7 +53,11 @@ def make(name: str, *, num_envs: int = 1, seed: int = 0, first: int = 0, **optio
     family, _, task = name.partition("/")
     environment = _class_of(family, task)
     arguments = [task] if family == "battle" else []
-    accepted = [option for option in inspect.signature(environment).parameters if option not in ("map_name", "name")]
+    named = [p.name for p in inspect.signature(environment).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    accepted = [
+        *(name for name in named if name not in ("map_name", "name")),
+        *getattr(environment, "option_names", ()),
+    ]
     for option in options:
         if option not in accepted:
             near = get_close_matches(option, accepted, n=1)
