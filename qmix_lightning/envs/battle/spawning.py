@@ -191,7 +191,7 @@ def _begin(units: Any, world: Any, law: Any, clock: Any, i: int) -> None:
     units[i].hurt = units[i].shield_hurt = units[i].push_x = units[i].push_y = 0.0
     units[i].known_by = units[i].facing = units[i].goal_x = units[i].goal_y = 0.0
     units[i].known = units[i].calm = 0
-    units[i].target = units[i].shooter = units[i].flight_target = NOBODY
+    units[i].finder = units[i].target = units[i].shooter = units[i].flight_target = NOBODY
     units[i].order = IDLE
     units[i].look = int(uniform(clock, 0.0, law.scan_period))
     units[i].moving = False
