@@ -31,8 +31,8 @@ from pathlib import Path
 import numpy as np
 
 from qmix_lightning.envs.adapters.protobuf import import_protocol
-from tests.parity.smac_policies import POLICIES
 from tests.parity.smac_cases import SMACV2_SCENARIOS, cases, thinned
+from tests.parity.smac_policies import POLICIES
 from tests.standin.battle import Battle
 from tests.standin.install import install
 from tests.standin.numbers import EMPTY_MAP
