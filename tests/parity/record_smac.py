@@ -17,7 +17,9 @@ import datetime
 import hashlib
 import importlib.metadata
 import importlib.util
+import io
 import json
+import lzma
 import os
 import random
 import subprocess
@@ -195,9 +197,21 @@ def write_recordings():
             for number, (case, (name, options)) in enumerate(cases().items())
         }
         kept = {case: thinned(recorded.result()) for case, recorded in wanted.items()}
-    arrays = {f"{case}/{name}": value for case, recorded in kept.items() for name, value in recorded.items()}
-    np.savez_compressed(RECORDINGS / "smac.npz", **arrays)
+    file = io.BytesIO()
+    np.savez(file, **{f"{case}/{name}": value for case, recorded in kept.items() for name, value in recorded.items()})
+    # One stream for all of them, because the names and shapes of so many arrays are most of it.
+    (RECORDINGS / "smac.npz.xz").write_bytes(lzma.compress(file.getvalue(), preset=9))
     (RECORDINGS / "provenance.json").write_text(json.dumps(provenance(), indent=2) + "\n")
+
+
+def read_recordings():
+    """What is kept of all cases: arrays by case and name."""
+    kept = {}
+    with np.load(io.BytesIO(lzma.decompress((RECORDINGS / "smac.npz.xz").read_bytes()))) as file:
+        for key in file.files:
+            case, name = key.split("/")
+            kept.setdefault(case, {})[name] = file[key]
+    return kept
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import torch
 
 from qmix_lightning.envs.battle.env import BattleEnvironment
 from qmix_lightning.envs.battle.scenario import load_scenario
-from tests.parity.record_smac import RECORDINGS, play
+from tests.parity.record_smac import RECORDINGS, play, read_recordings
 from tests.parity.smac_cases import (
     SMAC_MAPS,
     SMAC_OPTIONS,
@@ -40,10 +40,8 @@ def same(ours, theirs, what):
     """Fail with the first place where two arrays differ in a bit."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype), what
-    wrong = np.argwhere(
-        ours.view(np.uint8 if ours.dtype == bool else np.uint32)
-        != theirs.view(np.uint8 if ours.dtype == bool else np.uint32)
-    )
+    bits = np.uint8 if ours.dtype == bool else np.uint32
+    wrong = np.argwhere(ours.view(bits) != theirs.view(bits))
     assert not len(wrong), f"{what}{wrong[0].tolist()} is {ours[tuple(wrong[0])]}, SMAC's {theirs[tuple(wrong[0])]}"
 
 
@@ -113,15 +111,13 @@ def check_looks(kept, name, options):
 
 @pytest.fixture(scope="module")
 def recordings():
-    with np.load(RECORDINGS / "smac.npz") as file:
-        return {name: file[name] for name in file.files}
+    return read_recordings()
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_smac_made_of_recorded_units_is_what_ours_makes_of_them(case, recordings):
     name, options = CASES[case]
-    kept = {key.split("/")[1]: value for key, value in recordings.items() if key.split("/")[0] == case}
-    check_looks(kept, name, options)
+    check_looks(recordings[case], name, options)
 
 
 def test_the_recordings_say_where_they_come_from():
@@ -132,12 +128,11 @@ def test_the_recordings_say_where_they_come_from():
 
 
 def test_the_recordings_hold_victories_defeats_and_deaths(recordings):
-    won, over, healed = (
-        np.concatenate([value for key, value in recordings.items() if key.endswith(f"/{name}")])
-        for name in ("battle_won", "over", "dead_allies")
+    won, over, dead = (
+        np.concatenate([kept[name] for kept in recordings.values()]) for name in ("battle_won", "over", "dead_allies")
     )
     assert 0 < won.sum() < over.sum()
-    assert healed.max() > 5
+    assert dead.max() > 5
 
 
 @needs("smac")
