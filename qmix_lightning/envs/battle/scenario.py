@@ -166,7 +166,8 @@ def load_scenario(name: str, pathing: Pathing = "inner") -> Scenario:
 def _terrain(name: str, pathing: Pathing) -> tuple[tuple[tuple[bool, ...], ...], tuple[tuple[int, ...], ...]]:
     """Where one can walk, and how high the ground is."""
     file, drawing = read("terrains", name)
-    expect_keys(file, drawing, {"inner", "outer", "height"})
+    expect_keys(file, drawing, {"outer", "height"}, {"inner"})
+    drawing.setdefault("inner", drawing["outer"])  # where it is known that units do not walk on that one
     for key, value in drawing.items():
         if not isinstance(value, str):
             raise ValueError(f"{file}: {key} must be a drawing of lines, got {value!r}.")
@@ -249,9 +250,7 @@ def _random_teams(file: str, table: dict[str, Any]) -> RandomTeams:
         raise ValueError(f"{where}: expected {len(names)} weights with the sum 1, one a unit, got {list(weights)}.")
     alone = words(file, "random_teams.never_alone", table["never_alone"], frozenset(names))
     if set(names) <= set(alone):
-        raise ValueError(
-            f"{where}: never_alone must leave one of {', '.join(names) or 'the units'} out, got {list(alone)}."
-        )
+        raise ValueError(f"{where}: never_alone must leave out one of {', '.join(names)}, got {list(alone)}.")
     return RandomTeams(
         n_agents=whole(file, "random_teams.n_agents", table["n_agents"]),
         n_enemies=whole(file, "random_teams.n_enemies", table["n_enemies"]),
