@@ -8,12 +8,14 @@ from qmix_lightning.callbacks.networks import NetworkMonitor
 from qmix_lightning.callbacks.priorities import ReplayPriorities
 from qmix_lightning.callbacks.progress import BattleProgress
 from qmix_lightning.callbacks.replay import ReplayMonitor
+from qmix_lightning.callbacks.schedule import EnvStepSchedule
 from qmix_lightning.callbacks.stages import StageTimes
 from qmix_lightning.callbacks.target_networks import TargetUpdater
 
 __all__ = [
     "BattleProgress",
     "CockpitLayout",
+    "EnvStepSchedule",
     "EvaluationMonitor",
     "HyperParameters",
     "NetworkMonitor",

@@ -18,7 +18,7 @@ _OWN: Final = "Worlds of your own are named by module and class, e.g. 'my_packag
 class _World(NamedTuple):
     """What plays a task: a class for many episodes side by side, or for one game, and the arguments that name it."""
 
-    made_by: Callable[..., AbstractEnvironment] | type[AbstractGame]
+    made_by: Callable[..., Any]
     named: Mapping[str, str]
 
     @property
@@ -33,12 +33,14 @@ def names() -> list[str]:
         >>> "matrix/two_step" in names(), "smac/MMM2" in names()
         (True, True)
     """
-    from qmix_lightning.envs.adapters import pettingzoo, smac, smacv2
+    from qmix_lightning.envs.adapters.pettingzoo import MODULES
+    from qmix_lightning.envs.adapters.smac import MAPS as SMAC_MAPS
+    from qmix_lightning.envs.adapters.smacv2 import MAPS as SMACV2_MAPS
     from qmix_lightning.envs.battle.scenario import map_names
 
     tasks: dict[str, Any] = {
-        "battle": map_names(), "matrix": ("nonmonotonic", "two_step"), "pettingzoo": pettingzoo.MODULES,
-        "smac": smac.MAPS, "smacv2": smacv2.MAPS,
+        "battle": map_names(), "matrix": ("nonmonotonic", "two_step"), "pettingzoo": MODULES,
+        "smac": SMAC_MAPS, "smacv2": SMACV2_MAPS,
     }  # fmt: skip
     return sorted(f"{family}/{task}" for family, known in tasks.items() for task in known)
 
@@ -76,7 +78,8 @@ def make(name: str, *, num_envs: int = 1, seed: int = 0, first: int = 0, **optio
     accepted = _refuse_unknown(name, world, options)
     if "first" in accepted:
         options["first"] = first
-    return world.made_by(**world.named, num_envs=num_envs, seed=seed, **options)  # type: ignore[return-value]
+    environment: AbstractEnvironment = world.made_by(**world.named, num_envs=num_envs, seed=seed, **options)
+    return environment
 
 
 def game(name: str, **options: Any) -> GameFactory | None:
@@ -114,7 +117,7 @@ def needs_processes(name: str) -> bool:
 
 def _game(name: str, world: _World, options: Mapping[str, Any]) -> GameFactory:
     _refuse_unknown(name, world, options)
-    return partial(world.made_by, **world.named, **options)  # type: ignore[arg-type]
+    return partial(world.made_by, **world.named, **options)
 
 
 def _refuse_unknown(name: str, world: _World, options: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ class AbstractRollout(ABC):
         env_steps: Environment steps played for training so far, counted over all battles, also those of rollouts on
             other ranks that advance together with this one.
         episodes: Episodes that this rollout handed out for training so far.
+        seed: Of the exploration.
         info_keys: Names of what is reported of each step under ``("next", "info")``.
         plays_both: Whether :meth:`play` may be called between the steps of training, which go on afterwards, so that
             evaluations need no other rollout.
@@ -29,6 +30,7 @@ class AbstractRollout(ABC):
     spec: TaskSpec
     env_steps: int
     episodes: int
+    seed: int
     info_keys: tuple[str, ...]
     plays_both: bool = False
 

@@ -233,4 +233,3 @@ class BatchedRollout(AbstractRollout):
                 battles.append(which[first])
                 episodes.append(played[first])
         return torch.cat(episodes)[torch.cat(battles).argsort()]
-

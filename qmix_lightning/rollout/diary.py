@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from tensordict import TensorDict
 from torch import Tensor
@@ -38,16 +40,22 @@ class Diary:
     """
 
     def __init__(self, board: Board, spec: TaskSpec) -> None:
-        views = {OBSERVATION: board.observation, ACTION_MASK: board.action_mask, STATE: board.state}
-        came = {ACTION: board.action, REWARD: board.reward, DONE: board.done, TERMINATED: board.terminated}
+        views: dict[Key, Any] = {OBSERVATION: board.observation, ACTION_MASK: board.action_mask, STATE: board.state}
+        came: dict[Key, Any] = {
+            ACTION: board.action,
+            REWARD: board.reward,
+            DONE: board.done,
+            TERMINATED: board.terminated,
+        }
         self._seen: dict[Key, Tensor] = {key: torch.from_numpy(array) for key, array in views.items()}
         self._came: dict[Key, Tensor] = {key: torch.from_numpy(array) for key, array in came.items()}
         for name, column in zip(board.info_keys, torch.from_numpy(board.info)[..., None].unbind(1), strict=True):
             self._came[(*INFO, name)] = column
         self._steps = spec.episode_limit + 1
-        self._record = {
-            key: now.new_zeros(len(now), self._steps, *now.shape[1:]) for key, now in (self._seen | self._came).items()
-        }
+        everything: dict[Key, Tensor] = {**self._seen, **self._came}
+        self._record: dict[Key, Tensor] = {}
+        for key, now in everything.items():
+            self._record[key] = now.new_zeros(len(now), self._steps, *now.shape[1:])
         self.length = torch.zeros(len(board.state), dtype=torch.int64)
 
     def begin(self, games: Tensor) -> None:

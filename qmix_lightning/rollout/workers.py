@@ -6,7 +6,6 @@ from collections import Counter, deque
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Generator, Tensor
@@ -46,7 +45,8 @@ class WorkerRollout(AbstractRollout):
     Args:
         factory: Makes a game from a seed, in the other process: a function or class that can be imported there.
         num_games: Number B of games.
-        seed: Of games and exploration.
+        seed: Of the exploration.
+        env_seed: Of the games; None takes ``seed``.
         patience: What games are granted.
         replicas: How many rollouts of the same size, this one included, advance together, each on its own rank; the
             environment steps of all are counted, and the episodes of an evaluation are shared.
@@ -74,14 +74,16 @@ class WorkerRollout(AbstractRollout):
         num_games: int,
         *,
         seed: int = 0,
+        env_seed: int | None = None,
         patience: Patience | None = None,
         replicas: int = 1,
         rank: int = 0,
     ) -> None:
-        self._pool = GamePool(factory, num_games, episode_seed(seed, rank), patience)
+        env_seed = seed if env_seed is None else env_seed
+        self._pool = GamePool(factory, num_games, episode_seed(env_seed, rank), patience)
         card = self._pool.card
         self.spec, self.info_keys, self._versions = card.spec, card.info_keys, card.versions
-        self.num_games, self.seed, self._game_seed = num_games, seed, seed
+        self.num_games, self.seed, self._env_seed = num_games, seed, env_seed
         self._replicas, self._rank = replicas, rank
         self.env_steps = self.episodes = 0
         self._diary = Diary(self._pool.board, card.spec)
@@ -154,7 +156,7 @@ class WorkerRollout(AbstractRollout):
 
     def start_anew(self, env_seed: int, seed: int) -> None:
         """Have the games that start from now on, and exploration, depend on these seeds."""
-        self._game_seed, self.seed = env_seed, seed
+        self._env_seed, self.seed = env_seed, seed
 
     def state_dict(self) -> dict[str, Any]:
         """Return counters and exploration; the games under way are not part of it."""
@@ -213,7 +215,7 @@ class WorkerRollout(AbstractRollout):
             self._pool.reset(game, episode_seed(self._play_seed, number))
         else:
             self._playing[game] = _Episode()
-            self._pool.reset(game, episode_seed(self._game_seed, self._rank, self._begun))
+            self._pool.reset(game, episode_seed(self._env_seed, self._rank, self._begun))
             self._begun += 1
 
     def _waiting(self, *, evaluated: bool, begun: bool = False) -> list[int]:

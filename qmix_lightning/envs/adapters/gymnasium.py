@@ -52,10 +52,10 @@ class GymnasiumGame(AbstractGame):
             )
         self._actions, self._average = [int(space.n) for space in spaces], shared_reward == "mean"
         own = getattr(self._world.spec, "max_episode_steps", None)
-        self._limit = episode_limit or own or getattr(self._world.unwrapped, "_max_episode_steps", None)
-        if self._limit is None:
+        limit = episode_limit or own or getattr(self._world.unwrapped, "_max_episode_steps", None)
+        if limit is None:
             raise ValueError(f"gymnasium/{name} has no limit of its own. Set the option episode_limit.")
-        self._steps = 0
+        self._limit, self._steps = int(limit), 0
         self._seen, self._info = self._world.reset(seed=seed)
         sizes = [np.asarray(seen).size for seen in self._seen]
         self.spec = TaskSpec(
@@ -64,7 +64,7 @@ class GymnasiumGame(AbstractGame):
             n_actions=max(self._actions),
             observation_size=max(sizes),
             state_size=max(sizes) * len(sizes),
-            episode_limit=int(self._limit),
+            episode_limit=self._limit,
         )
 
     def reset(self, seed: int) -> None:

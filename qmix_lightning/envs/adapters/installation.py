@@ -86,7 +86,7 @@ def build_of(home: Path) -> int | None:
     return max(builds, default=None)
 
 
-def versions(family: Family, home: Path, map_file: str, game_version: str | None) -> dict[str, str]:
+def installed_versions(family: Family, home: Path, map_file: str, game_version: str | None) -> dict[str, str]:
     """What results depend on: they differ between builds of the game, and cannot be compared."""
     names = [family, "pysc2", "s2clientprotocol", "protobuf"]
     told = {name: _version_of(name) for name in names}
@@ -121,7 +121,9 @@ def _home(home: Path) -> Finding:
     what = "StarCraft II" if "SC2PATH" in os.environ else "StarCraft II (SC2PATH is not set)"
     if home.is_dir():
         return Finding(what, str(home))
-    return Finding(what, f"there is no folder {home}", f"Unzip it there, from {DOWNLOAD}, or set SC2PATH to where it is.")
+    return Finding(
+        what, f"there is no folder {home}", f"Unzip it there, from {DOWNLOAD}, or set SC2PATH to where it is."
+    )
 
 
 def _program(home: Path, game_version: str | None) -> Finding:

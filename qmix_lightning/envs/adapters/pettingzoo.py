@@ -175,7 +175,7 @@ def _own_limit(world: Any, options: Mapping[str, Any]) -> int | None:
 
 
 def _count(space: Any, name: str, agent: Any) -> int:
-    if type(space).__name__ != "Discrete" or getattr(space, "start", 0):
+    if type(space).__name__ != "Discrete" or getattr(space, "start", None):
         raise ValueError(f"pettingzoo/{name}: expected discrete actions from 0 on of agent {agent}, got {space}.")
     return int(space.n)
 

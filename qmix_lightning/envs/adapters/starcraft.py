@@ -15,12 +15,11 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from qmix_lightning.envs.adapters import installation
-from qmix_lightning.envs.adapters.installation import Family, game_home, refuse_incomplete
+from qmix_lightning.envs.adapters.installation import Family, game_home, installed_versions, refuse_incomplete
 from qmix_lightning.envs.games.base import AbstractGame, GameFaultError, Sight, Turn
 from qmix_lightning.spec import TaskSpec
 
-_LAUNCH_SECONDS: Final = 170.0
+_LAUNCH_SECONDS: Final = 170
 """How long pysc2 waits for the game, to begin with and for each answer. Whoever plays has shorter deadlines of his own
 for steps; those of pysc2 would launch the game again and pass a crash for the end of an episode."""
 
@@ -133,7 +132,7 @@ class AbstractStarCraftGame(AbstractGame):
 
     def versions(self) -> dict[str, str]:
         """Builds, commits, and the map's checksum."""
-        return installation.versions(self.family, game_home(), self._map_file, self._game_version)
+        return installed_versions(self.family, game_home(), self._map_file, self._game_version)
 
     def close(self) -> None:
         """Save the replay, if it was asked for, and end the game."""
@@ -156,7 +155,7 @@ class AbstractStarCraftGame(AbstractGame):
 
         if not flags.FLAGS.is_parsed():
             flags.FLAGS(["qmix"])
-        flags.FLAGS.sc2_timeout = _LAUNCH_SECONDS
+        flags.FLAGS["sc2_timeout"].value = _LAUNCH_SECONDS
         try:
             run_configs.get(version=self._game_version)
         except ValueError as error:
@@ -174,15 +173,19 @@ class AbstractStarCraftGame(AbstractGame):
         if came != expected:
             raise GameFaultError("stale units", f"expected {expected} agents and enemies, got {came}")
         units = [*game.agents.values(), *game.enemies.values()]
-        least = [(unit.health_max, unit.shield_max) if self.unhurt_at_first else (1e-6, 0.0) for unit in units]
-        hurt = sum(unit.health < health or unit.shield < shield for unit, (health, shield) in zip(units, least, strict=True))
+        hurt = sum(not self._is_sound(unit) for unit in units)
         tags = frozenset(unit.tag for unit in units)
-        if hurt or tags & self._tags:
-            known = len(tags & self._tags)
+        known = len(tags & self._tags)
+        if hurt or known:
             raise GameFaultError("stale units", f"of {len(units)}, {hurt} are hurt and {known} of the battle before")
         self._tags = tags
         if not all(map(any, self._env.get_avail_actions())):
             raise GameFaultError("stale units", "an agent has no legal action")
+
+    def _is_sound(self, unit: Any) -> bool:
+        if not self.unhurt_at_first:
+            return bool(unit.health > 0)
+        return bool(unit.health == unit.health_max and unit.shield == unit.shield_max)
 
     def _scale(self) -> float:
         """What SMAC divides rewards by: it adds the enemies' health each time that it looks for them at the start."""

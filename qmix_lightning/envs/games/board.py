@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ class Board:
         start = 0
         for name, (shape, dtype) in _arrays(spec, info_keys).items():
             count = num_games * math.prod(shape)
-            array = np.frombuffer(memory, dtype, count, start).reshape(num_games, *shape)
+            array: NDArray[Any] = np.frombuffer(memory, dtype, count, start).reshape(num_games, *shape)
             setattr(self, name, array)
             start += _padded(array.nbytes)
 
@@ -105,9 +105,7 @@ class Seat:
         self._game.show(self._sight)
 
 
-def first_illegal(
-    action: NDArray[np.int64], action_mask: NDArray[np.bool_]
-) -> tuple[int, int, int, list[int]] | None:
+def first_illegal(action: NDArray[np.int64], action_mask: NDArray[np.bool_]) -> tuple[int, int, int, list[int]] | None:
     """Look for an action that is not legal.
 
     Args:

@@ -9,13 +9,14 @@ import sys
 import tempfile
 import threading
 import weakref
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Final
 
-from qmix_lightning.rollout.processes import guardian
-
 _NUMBERS: Final = count()
+
+_GUARDIAN: Final = Path(__file__).with_name("guardian.py")
 
 
 class Household:
@@ -31,7 +32,7 @@ class Household:
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="qmix-games-"))
         # Isolated, and without site-packages: it starts in some 10 ms and needs 8 MB.
-        command = [sys.executable, "-I", "-S", str(guardian.__file__), str(os.getpid())]
+        command = [sys.executable, "-I", "-S", str(_GUARDIAN), str(os.getpid())]
         self._guardian = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         self._lock = threading.Lock()
         self._tell(f"={self._folder}")
@@ -67,9 +68,7 @@ class Household:
 
 def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
     if process.stdin is not None:
-        try:
+        with suppress(BrokenPipeError):
             process.stdin.close()
-        except BrokenPipeError:
-            pass
     process.wait()
     shutil.rmtree(folder, ignore_errors=True)

@@ -99,7 +99,7 @@ class GamePool:
     @property
     def pids(self) -> list[int | None]:
         """The processes of the games."""
-        return [player.process and player.process.pid for player in self._players]
+        return [None if player.process is None else player.process.pid for player in self._players]
 
     def reset(self, game: int, seed: int) -> None:
         """Ask for a new episode of a game that has nothing to do."""
