@@ -58,7 +58,8 @@ class ReplayDataModule(LightningDataModule):
         num_envs: Number of battles played side by side, by all processes together; None takes 32, or 8 where each has a
             process of its own, as in StarCraft II, which needs up to a gigabyte.
         workers: Whether each battle is played in a process of its own; None leaves it to the world: StarCraft II's are.
-        worker_options: What workers are granted: reset_deadline, step_deadline, retries, pause, stagger, recycle_after.
+        worker_options: What workers are granted: reset_deadline, step_deadline, close_deadline, retries,
+            pause, stagger, recycle_after.
         batch_size: Episodes in a training batch, of all processes together: N of them learn as one does.
         replay_ratio: Steps replayed for every environment step collected.
         capacity: Episodes kept for replay, by all processes together. Memory grows with them: 38 kB an episode of 3m,

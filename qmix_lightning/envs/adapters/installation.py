@@ -121,9 +121,7 @@ def _home(home: Path) -> Finding:
     what = "StarCraft II" if "SC2PATH" in os.environ else "StarCraft II (SC2PATH is not set)"
     if home.is_dir():
         return Finding(what, str(home))
-    return Finding(
-        what, f"there is no folder {home}", f"Unzip it there, from {DOWNLOAD}, or set SC2PATH to where it is."
-    )
+    return Finding(what, f"there is no folder {home}", f"{_unzip(home)}; or set SC2PATH to where it is")
 
 
 def _program(home: Path, game_version: str | None) -> Finding:
@@ -132,9 +130,15 @@ def _program(home: Path, game_version: str | None) -> Finding:
         return Finding(
             "Program SC2_x64",
             f"none in {home / 'Versions'}/Base*",
-            f"Unzip a version of the game, e.g. 4.10 (Base75689), from {DOWNLOAD}",
+            _unzip(home),
         )
     return Finding("Program SC2_x64", f"Base{build}" + (f", asked for {game_version}" if game_version else ""))
+
+
+def _unzip(home: Path) -> str:
+    # Its folder in the archive is StarCraftII.
+    target = shlex.quote(str(home.parent))
+    return f"Download a version of the game from {DOWNLOAD} and unpack it: unzip SC2.4.10.zip -d {target}"
 
 
 def _map(family: Family, home: Path, map_file: str) -> Finding:

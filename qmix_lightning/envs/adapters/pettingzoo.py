@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Final
@@ -151,16 +150,16 @@ def _module(name: str) -> Any:
         near = get_close_matches(name, MODULES, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"Unknown world 'pettingzoo/{name}'. {hint}Known are {', '.join(MODULES)}, and modules.")
-    if importlib.util.find_spec("pettingzoo") is None or importlib.util.find_spec(package) is None:
-        raise ValueError(
-            f"pettingzoo/{name} needs packages pettingzoo and {package}. Install them:"
-            " pip install 'qmix-lightning[pettingzoo]'"
-            + ("" if path in MODULES.values() else f", and {package}'s distribution")
-        )
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
-        raise ValueError(f"There is no module {path} with a world of PettingZoo's: {error}.") from error
+        ours = path in MODULES.values()
+        cure = (
+            "Install it: pip install 'qmix-lightning[pettingzoo]'"
+            if ours
+            else f"Install the distribution with {package}"
+        )
+        raise ValueError(f"pettingzoo/{name} needs module {path}: {error}. {cure}.") from error
     if not hasattr(module, "parallel_env"):
         raise ValueError(f"Module {path} has no parallel_env. Only PettingZoo's parallel interface is played.")
     return module

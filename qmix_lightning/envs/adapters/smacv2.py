@@ -21,7 +21,8 @@ _SIZES: Final = ((5, 5), (10, 10), (20, 20), (10, 11), (20, 23))
 MAPS: Final = tuple(sorted(f"{race}_{ours}_vs_{theirs}" for race in _TEAMS for ours, theirs in _SIZES))
 """SMACv2's tasks: ``<race>_<agents>_vs_<enemies>``."""
 
-_MAP_FILE: Final = "32x32_flat"
+MAP_FILE: Final = "32x32_flat"
+"""The map of all of them."""
 
 
 class SmacV2Game(AbstractStarCraftGame):
@@ -61,7 +62,7 @@ class SmacV2Game(AbstractStarCraftGame):
         self._map_name = map_name
         super().__init__(
             seed,
-            _MAP_FILE,
+            MAP_FILE,
             "battle/3m",
             game_version=game_version,
             replay_folder=replay_folder,

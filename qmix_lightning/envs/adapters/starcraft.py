@@ -70,7 +70,9 @@ class AbstractStarCraftGame(AbstractGame):
         self._replay_folder = Path(replay_folder).absolute() if replay_folder else None
         self._sort_enemies, self._limit_terminates = sort_enemies, limit_terminates
         self._prepare()
-        replays = {"replay_dir": str(self._replay_folder)} if self._replay_folder else {}
+        # Of games that end within the same second, each needs a name of its own.
+        name = f"{self._name().replace('/', '-')}-{seed}"
+        replays = {"replay_dir": str(self._replay_folder), "replay_prefix": name} if self._replay_folder else {}
         self._env = self._make({"seed": seed, "game_version": game_version, **replays, **options})
         self._game = self._inner(self._env)
         self._game.full_restart = self._refuse_restart

@@ -24,6 +24,7 @@ class Patience:
         retries: Faults of one game in a row, without a whole episode between them, after which it is given up.
         pause: Seconds before a game that failed twice in a row is made anew, twice as many the next time, and so on.
         stagger: Seconds between the launches of two games.
+        close_deadline: Seconds in which games may close themselves at the end, and save what they have to.
         recycle_after: Steps after which a game is made anew between two episodes: StarCraft II leaks memory, and ends
             by itself after some 65,000 steps.
 
@@ -40,6 +41,7 @@ class Patience:
     retries: int = 5
     pause: float = 1.0
     stagger: float = 1.0
+    close_deadline: float = 15.0
     recycle_after: int = 50_000
 
     def __post_init__(self) -> None:

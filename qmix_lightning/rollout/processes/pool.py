@@ -79,7 +79,7 @@ class GamePool:
         self._selector = selectors.DefaultSelector()
         self._last_launch = float("-inf")
         self._household = Household()
-        self._close = weakref.finalize(self, _close, self._players, self._selector, self._household)
+        self._close = weakref.finalize(self, _close, self._players, self._selector, self._household, self._patience)
         try:
             self.card = self._first_card()
         except BaseException:
@@ -226,7 +226,7 @@ class GamePool:
             return
         self._selector.unregister(player.process.line)
         if politely:
-            close_all([player.process])
+            close_all([player.process], self._patience.close_deadline)
         else:
             player.process.kill()
         player.process = None
@@ -240,10 +240,10 @@ class GamePool:
         )
 
 
-def _close(players: list[_Player], selector: selectors.BaseSelector, household: Household) -> None:
+def _close(players: list[_Player], selector: selectors.BaseSelector, household: Household, patience: Patience) -> None:
     processes = [player.process for player in players if player.process is not None]
     with suppress(KeyboardInterrupt):  # Impatience ends them at once.
-        close_all(processes)
+        close_all(processes, patience.close_deadline)
     for player in players:
         player.process, player.gone = None, True
     selector.close()

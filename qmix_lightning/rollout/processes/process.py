@@ -37,9 +37,6 @@ from qmix_lightning.rollout.processes.worker import main
 main(int(sys.argv[2]))
 """
 
-_PATIENCE: Final = 15.0
-"""Seconds in which a game may close itself, and save what it has to."""
-
 
 class GameProcess:
     """Starts the process of a game, gives it orders and hears what became of them; ends it with all its descendants.
@@ -142,11 +139,14 @@ class GameProcess:
         self._send(CLOSE)
 
     def wait_for_end(self, until: float) -> None:
-        """Wait for the process to end by itself, until ``time.monotonic()`` says so."""
-        try:
-            self._process.wait(max(0.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            return
+        """Wait for the process to hang up, until ``time.monotonic()`` says that it takes too long."""
+        # It is not waited for itself, so that nobody else can have its number before its group is ended.
+        while select.select([self.line], [], [], max(0.0, until - time.monotonic()))[0]:
+            try:
+                if not self.line.recv(LARGEST):
+                    return
+            except ConnectionResetError:
+                return
 
     def _send(self, message: bytes, *descriptors: int) -> None:
         try:
@@ -162,7 +162,7 @@ class GameProcess:
         return f"signal {-status}" if status < 0 else f"status {status}"
 
 
-def close_all(processes: list[GameProcess], seconds: float = _PATIENCE) -> None:
+def close_all(processes: list[GameProcess], seconds: float) -> None:
     """Let games close themselves, all at the same time, and end those that take longer than ``seconds``."""
     for process in processes:
         process.ask_to_close()
