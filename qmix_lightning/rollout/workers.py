@@ -264,11 +264,10 @@ class WorkerRollout(AbstractRollout):
         began = [game for game, kind in news if kind == "began"]
         stepped = [game for game, kind in news if kind == "stepped"]
         if began:
-            which = torch.tensor(began)
-            self._diary.begin(which)
-            self._forget(which)
+            self._diary.begin(began)
+            self._forget(began)
         if stepped:
-            self._diary.record(torch.tensor(stepped))
+            self._diary.record(stepped)
         for game in began + stepped:
             self._playing[game].shown = True  # type: ignore[union-attr]
         for game in stepped:
@@ -284,10 +283,10 @@ class WorkerRollout(AbstractRollout):
             if kind in ("lost", "gone"):
                 self._give_back(game, kind == "gone")
 
-    def _forget(self, games: Tensor) -> None:
+    def _forget(self, games: list[int]) -> None:
         assert self._memory is not None, "Whoever plays has settled."
-        self._memory[games.to(self._memory.device)] = self._fresh.to(self._memory)
-        self._last_action[games.to(self._memory.device)] = NO_ACTION
+        self._memory[games] = self._fresh.to(self._memory)
+        self._last_action[games] = NO_ACTION
 
     def _hand_out(self, game: int, playing: _Episode) -> None:
         episode = self._diary.episode(game)

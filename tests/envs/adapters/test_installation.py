@@ -7,7 +7,6 @@ from qmix_lightning.cli.doctor import main
 from qmix_lightning.envs.adapters.installation import examine, installed_versions, refuse_incomplete
 from qmix_lightning.envs.registry import make
 
-
 EVERYTHING = list(sys.path)
 
 
