@@ -5,6 +5,7 @@ It needs neither torch nor pytest, so that its process starts at once.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -77,6 +78,7 @@ class CountingGame(AbstractGame):
         if self._diary is None:
             return 0
         with self._diary.open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             file.write(f"{what} {os.getpid()}\n")
             file.flush()
             file.seek(0)
