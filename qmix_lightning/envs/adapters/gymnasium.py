@@ -18,8 +18,8 @@ class GymnasiumGame(AbstractGame):
     """A world of Gymnasium's interface for several agents, who share what they earn.
 
     The state is all observations in a row. Action masks are taken from ``info["action_mask"]``, ``[N, A]``, if it is
-    there. An episode that is over at its limit counts as cut off, whatever the world says: many, level-based foraging
-    among them, report the limit as an end.
+    there. An episode that is over at its limit counts as cut off by default, whatever the world says: many, level-based
+    foraging among them, report the limit as an end.
 
     Args:
         seed: Unused, since each episode has its own.
@@ -27,6 +27,7 @@ class GymnasiumGame(AbstractGame):
             ``"lbforaging:Foraging-8x8-2p-2f-coop-v3"``.
         episode_limit: Steps after which an episode is cut off; None takes the world's own.
         shared_reward: What the team earns: the "sum" or the "mean" of what its agents do.
+        limit_terminates: Whether an episode that runs out of time counts as decided, as foraging itself has it.
         options: Further arguments of ``gymnasium.make``.
 
     Raises:
@@ -40,11 +41,12 @@ class GymnasiumGame(AbstractGame):
         name: str = "lbforaging:Foraging-8x8-2p-2f-coop-v3",
         episode_limit: int | None = None,
         shared_reward: str = "sum",
+        limit_terminates: bool = False,
         **options: Any,
     ) -> None:
         if shared_reward not in ("mean", "sum"):
             raise ValueError(f"Expected shared_reward 'sum' or 'mean', got {shared_reward!r}.")
-        self._world = _make(name, options)
+        self._world, self._limit_terminates = _make(name, options), limit_terminates
         spaces = getattr(self._world.action_space, "spaces", None)
         if not spaces or any(type(space).__name__ != "Discrete" for space in spaces):
             raise ValueError(
@@ -79,7 +81,8 @@ class GymnasiumGame(AbstractGame):
         reward = float(np.mean(rewards) if self._average else np.sum(rewards))
         over = bool(np.all(terminated) or np.all(truncated))
         in_time = self._steps < self._limit
-        return Turn(reward, bool(np.all(terminated)) and in_time, over)
+        decided = bool(np.all(terminated)) if in_time else self._limit_terminates
+        return Turn(reward, decided, over)
 
     def show(self, sight: Sight) -> None:
         """Write down what the agents see."""

@@ -21,12 +21,13 @@ def test_foraging_keeps_the_contract(installed):
     env.close()
 
 
-def test_an_end_at_the_limit_is_a_cut_off_whatever_the_world_says(installed):
-    game = GymnasiumGame(name=FORAGING)
+@pytest.mark.parametrize("decided", [False, True])
+def test_an_end_at_the_limit_is_a_cut_off_whatever_the_world_says_unless_it_shall_not_be(decided, installed):
+    game = GymnasiumGame(name=FORAGING, limit_terminates=decided)
     game.reset(3)
     turns = [game.step(np.zeros(2, dtype=np.int64)) for _ in range(50)]
     assert [turn.truncated for turn in turns] == [False] * 49 + [True]
-    assert not any(turn.terminated for turn in turns)
+    assert [turn.terminated for turn in turns] == [False] * 49 + [decided]
 
 
 def test_the_fruit_is_worth_one_to_the_team(installed):
