@@ -121,9 +121,12 @@ def _game(name: str, world: _World, options: Mapping[str, Any]) -> GameFactory:
 
 
 def _refuse_unknown(name: str, world: _World, options: Mapping[str, Any]) -> list[str]:
-    parameters = inspect.signature(world.made_by).parameters
-    accepted = [option for option in parameters if option not in ("map_name", "name", "self")]
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    parameters = inspect.signature(world.made_by).parameters.values()
+    named = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    listed = getattr(world.made_by, "option_names", None)
+    accepted = [*(option for option in named if option not in ("map_name", "name", "self")), *(listed or ())]
+    # What takes any option without a list hands them on, to what refuses them itself.
+    takes_any = listed is None and len(named) < len(parameters)
     for option in options:
         if option not in accepted and not takes_any:
             near = get_close_matches(option, accepted, n=1)

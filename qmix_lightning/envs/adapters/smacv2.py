@@ -63,7 +63,7 @@ class SmacV2Game(AbstractStarCraftGame):
         super().__init__(
             seed,
             MAP_FILE,
-            "battle/3m",
+            f"battle/{map_name}",
             game_version=game_version,
             replay_folder=replay_folder,
             sort_enemies=sort_enemies,

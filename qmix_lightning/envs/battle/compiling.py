@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from numba import njit
+from numba.core.registry import CPUDispatcher
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,7 +29,15 @@ _OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy", "_nrt"
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function for use inside kernels."""
+    """Compile a function for use inside kernels only: made callable from Python, each would take long to compile."""
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_OPTIONS}
+    dispatcher: Any = njit(forceinline=True, **options)(function)
+    dispatcher.__class__ = _Inlined
+    return cast(Callable[P, R], dispatcher)
+
+
+def shared(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a small function for use inside kernels and from Python."""
     return cast(Callable[P, R], njit(forceinline=True, **_OPTIONS)(function))
 
 
@@ -40,3 +49,10 @@ def subroutine(function: Callable[P, R]) -> Callable[P, R]:
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function that Python calls; its code is kept on disk, and it runs without holding Python's lock."""
     return cast(Callable[P, R], njit(cache=True, **_OPTIONS)(function))
+
+
+class _Inlined(CPUDispatcher):
+    """A function without a way in from Python, where numba itself would crash."""
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+        raise TypeError(f"{self.py_func.__name__} can be called in compiled code only. Call it from a kernel.")

@@ -4,59 +4,90 @@ from __future__ import annotations
 
 from typing import Any
 
-from qmix_lightning.envs.battle.combat import engage, forget_the_dead, take_damage
+from qmix_lightning.envs.battle.combat import burst, engage, fly, forget_the_dead, recover, take_damage
 from qmix_lightning.envs.battle.compiling import SOURCES, kernel, subroutine
+from qmix_lightning.envs.battle.discovery import discover
+from qmix_lightning.envs.battle.healing import heal
 from qmix_lightning.envs.battle.movement import SEPARATION_PASSES, plan_step, separate, shift
 from qmix_lightning.envs.battle.observation import observe
 from qmix_lightning.envs.battle.opponent import acquire, answer
 from qmix_lightning.envs.battle.orders import give_order
 from qmix_lightning.envs.battle.reward import UNDECIDED, WON, alive, outcome, step_reward
 from qmix_lightning.envs.battle.spawning import spawn
-
-LOOPS_PER_STEP = 8
-"""Game loops in one environment step, half a catalogue second."""
+from qmix_lightning.envs.battle.state import DYING, IDLE, NOBODY
 
 LOOPS_BEFORE_FIRST_SIGHT = 2
-"""Game loops that SMAC lets pass between the start of a battle and its first observation."""
+"""Game loops that SMAC lets pass between the start of a battle and its first observation; SMACv2 one."""
 
 
 @subroutine
-def game_loop(units: Any, types: Any, clock: Any, ground: Any, n_agents: int) -> None:
+def game_loop(units: Any, world: Any, law: Any, clock: Any) -> None:
     """Play a sixteenth of a catalogue second: targets, weapons, damage on both sides at once, then steps and pushes."""
-    n_units = units.shape[0]
+    n_units, n_agents = units.shape[0], world.rules.n_agents
     for i in range(n_units):
         if units[i].health > 0:
             forget_the_dead(units, i)
             if i >= n_agents:
-                acquire(units, types, i, n_agents)
+                acquire(units, world, law, i)
     for i in range(n_units):
         units[i].moving = False
-        if units[i].health > 0 and not engage(units, types, clock, i):
-            plan_step(units, types, i)
+        if units[i].flight > 0:
+            fly(units, world, i)
+        if units[i].health <= 0:
+            continue
+        stands = engage(units, world, clock, i) if world.types[units[i].kind].armed > 0 else heal(units, world, i)
+        if not stands:
+            plan_step(units, world, i)
+        if not units[i].moving:
+            units[i].pace = 0
+    _suffer(units, world, law)
     for i in range(n_units):
-        if units[i].hurt > 0:
-            take_damage(units, i)
-            if i >= n_agents:
-                answer(units, i, n_agents)
-    for i in range(n_units):
-        shift(units, types, ground, i)
-    separate(units, types, ground, SEPARATION_PASSES)
+        shift(units, world, i)
+    separate(units, world, law, SEPARATION_PASSES)
+
+
+@subroutine
+def _suffer(units: Any, world: Any, law: Any) -> None:
+    """Apply the damage of this loop; answer who did it, let the dying burst, and the living recover."""
+    bursts = False
+    for i in range(units.shape[0]):
+        if units[i].hurt != 0 or units[i].shield_hurt > 0:
+            take_damage(units, world, i)
+            if units[i].shooter != NOBODY and i >= world.rules.n_agents:
+                answer(units, world, i)
+            units[i].shooter = NOBODY
+            bursts = bursts or (units[i].health <= 0 and world.types[units[i].kind].burst_radius > 0)
+        if units[i].health > 0:
+            recover(units, world, law, i)
+    if bursts:
+        for i in range(units.shape[0]):
+            if units[i].order == DYING:
+                units[i].order = IDLE
+                if world.types[units[i].kind].burst_radius > 0:
+                    burst(units, world, i)
 
 
 @kernel
 def restart(
-    battles: Any, types: Any, clocks: Any, ground: Any, lineup: Any, views: Any, which: Any, first: int, end: int,
+    battles: Any, world: Any, laws: Any, clocks: Any, lineup: Any, views: Any, which: Any, first: int, end: int,
     _: int = SOURCES,
 ) -> None:  # fmt: skip
     """Start those of the battles from ``first`` up to ``end`` anew that ``which`` marks."""
     for b in range(first, end):
         if which[b]:
-            units, clock = battles[b], clocks[b]
-            spawn(units, types, clock, ground, lineup)
-            for _loop in range(LOOPS_BEFORE_FIRST_SIGHT):
-                game_loop(units, types, clock, ground, lineup.n_agents)
-            views.last_action[b] = -1
-            observe(units, types, ground, views, b)
+            begin_battle(battles[b], world, laws[b], clocks[b], lineup, views, b)
+
+
+@subroutine
+def begin_battle(units: Any, world: Any, law: Any, clock: Any, lineup: Any, views: Any, b: int) -> None:
+    """Start battle ``b`` and write what is seen first."""
+    spawn(units, world, law, clock, lineup)
+    for _loop in range(LOOPS_BEFORE_FIRST_SIGHT if world.rules.version == 1 else 1):
+        game_loop(units, world, law, clock)
+    views.last_action[b] = -1
+    if world.rules.version == 2:
+        discover(units, world, clock)
+    observe(units, world, clock, views, b)
 
 
 @kernel
@@ -73,27 +104,34 @@ def first_illegal(action_mask: Any, actions: Any, _: int = SOURCES) -> int:
 
 @kernel
 def advance(
-    battles: Any, types: Any, clocks: Any, ground: Any, views: Any, actions: Any, limit: int, first: int, end: int,
-    _: int = SOURCES,
-) -> None:  # fmt: skip
+    battles: Any, world: Any, laws: Any, clocks: Any, views: Any, actions: Any, first: int, end: int, _: int = SOURCES
+) -> None:
     """Play one environment step of the battles from ``first`` up to ``end`` and write all their views."""
-    n_agents, n_units = actions.shape[1], battles.shape[1]
     for b in range(first, end):
-        units, clock = battles[b], clocks[b]
-        for i in range(n_units):
-            units[i].health_before = units[i].health
-        for agent in range(n_agents):
-            views.last_action[b, agent] = actions[b, agent]
-            if units[agent].health > 0:
-                give_order(units, agent, n_agents, actions[b, agent])
-        for _loop in range(LOOPS_PER_STEP):
-            game_loop(units, types, clock, ground, n_agents)
-        clock.steps += 1
-        stands = outcome(units, n_agents)
-        views.battle_won[b, 0] = stands == WON
-        views.terminated[b, 0] = stands != UNDECIDED
-        views.done[b, 0] = stands != UNDECIDED or clock.steps >= limit
-        views.reward[b, 0] = step_reward(units, types, n_agents, stands == WON)
-        views.dead_allies[b, 0] = n_agents - alive(units, 0, n_agents)
-        views.dead_enemies[b, 0] = n_units - n_agents - alive(units, n_agents, n_units)
-        observe(units, types, ground, views, b)
+        play_step(battles[b], world, laws[b], clocks[b], views, actions[b], b)
+
+
+@subroutine
+def play_step(units: Any, world: Any, law: Any, clock: Any, views: Any, actions: Any, b: int) -> None:
+    """Play one environment step of battle ``b``: orders, ``step_mul`` game loops, and what came of it."""
+    n_agents, n_units = world.rules.n_agents, units.shape[0]
+    for i in range(n_units):
+        units[i].health_before = units[i].health
+        units[i].shield_before = units[i].shield
+    for agent in range(n_agents):
+        views.last_action[b, agent] = actions[agent]
+        if units[agent].health > 0:
+            give_order(units, world, agent, actions[agent])
+    for _loop in range(world.rules.step_mul):
+        game_loop(units, world, law, clock)
+    clock.steps += 1
+    stands = outcome(units, world)
+    views.battle_won[b, 0] = stands == WON
+    views.terminated[b, 0] = stands != UNDECIDED
+    views.done[b, 0] = stands != UNDECIDED or clock.steps >= world.rules.limit
+    views.reward[b, 0] = step_reward(units, world, stands)
+    views.dead_allies[b, 0] = n_agents - alive(units, 0, n_agents)
+    views.dead_enemies[b, 0] = n_units - n_agents - alive(units, n_agents, n_units)
+    if world.rules.version == 2:
+        discover(units, world, clock)
+    observe(units, world, clock, views, b)

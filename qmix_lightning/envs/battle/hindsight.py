@@ -13,24 +13,22 @@ from tensordict import TensorDict
 from qmix_lightning.envs.battle.compiling import SOURCES, kernel
 from qmix_lightning.envs.battle.observation import look
 from qmix_lightning.envs.battle.orders import NO_OP
-from qmix_lightning.envs.battle.state import SEEN, UNIT, seen
+from qmix_lightning.envs.battle.state import UNIT, seen
+from qmix_lightning.envs.battle.world import World
 from qmix_lightning.spec import ACTION, ACTION_MASK, MASK, NO_ACTION, OBSERVATION, STATE, UNITS, TaskSpec
 
 Key = str | tuple[str, ...]
 Spread = Callable[[Callable[[int, int], Any], int], None]
 
 
-def look_back(
-    episodes: TensorDict, spec: TaskSpec, n_units: int, types: NDArray[Any], ground: NDArray[np.uint8], spread: Spread
-) -> TensorDict:
+def look_back(episodes: TensorDict, spec: TaskSpec, world: World, fields: int, spread: Spread) -> TensorDict:
     """Add to recorded battles what was seen in them; see :class:`~qmix_lightning.envs.base.AbstractEnvironment`.
 
     Args:
         episodes: ``[b, L + 1]``, each from its first step, with units, actions and mask.
         spec: The battles' sizes.
-        n_units: Number U of units, of one type.
-        types: ``[K]`` :data:`~qmix_lightning.envs.battle.state.TYPE`.
-        ground: ``[x, y]`` cells.
+        world: What these battles have in common.
+        fields: Number F of fields that were recorded of a unit.
         spread: Spreads work over as many episodes as it is told.
 
     Returns:
@@ -39,7 +37,8 @@ def look_back(
     Raises:
         ValueError: If units, actions or mask are not there, or of another type or shape.
     """
-    units = _read(episodes, UNITS, torch.float32, (n_units, len(SEEN)))
+    n_units = world.rules.n_agents + world.rules.n_enemies
+    units = _read(episodes, UNITS, torch.float32, (n_units, fields))
     actions = _read(episodes, ACTION, torch.int64, (spec.n_agents,))
     played = _read(episodes, MASK, torch.bool, (1,))
     no_action = np.full(spec.n_agents, NO_ACTION, dtype=np.int64)
@@ -51,7 +50,7 @@ def look_back(
     def work(first: int, end: int) -> None:
         battle = np.zeros(n_units, dtype=UNIT)  # one for each thread
         see_again(
-            units, actions, played, no_action, battle, seen(battle), types, ground,
+            units, actions, played, no_action, battle, seen(battle, fields), world,
             observation, action_mask, state, first, end,
         )  # fmt: skip
 
@@ -73,7 +72,7 @@ def _read(episodes: TensorDict, key: Key, dtype: torch.dtype, shape: tuple[int, 
 
 @kernel
 def see_again(
-    units: Any, actions: Any, played: Any, no_action: Any, battle: Any, shown: Any, types: Any, ground: Any,
+    units: Any, actions: Any, played: Any, no_action: Any, battle: Any, shown: Any, world: Any,
     observation: Any, action_mask: Any, state: Any, first: int, end: int, _: int = SOURCES,
 ) -> None:  # fmt: skip
     """Write what was seen in the episodes from ``first`` up to ``end``, with the memory of one ``battle``.
@@ -92,5 +91,6 @@ def see_again(
             for i in range(n_units):
                 for field in range(n_fields):
                     shown[i, field] = units[b, t, i, field]
+                battle[i].kind = int(battle[i].type)  # 0 where it is not recorded
             last_action = actions[b, t - 1] if t > 0 else no_action
-            look(battle, types, ground, observation[b, t], action_mask[b, t], state[b, t], last_action)
+            look(battle, world, t / world.rules.limit, observation[b, t], action_mask[b, t], state[b, t], last_action)

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from qmix_lightning.envs.battle.compiling import inlined, subroutine
+from qmix_lightning.envs.battle.paths import first_step
 from qmix_lightning.envs.battle.state import ATTACK_MOVE, MOVE, NOBODY
-from qmix_lightning.envs.battle.terrain import fits
-
-STANDING_WEIGHT = 0.2
-"""How much a standing unit yields to a push, where a moving one yields 1."""
+from qmix_lightning.envs.battle.terrain import stands
 
 OVERLAP_TOLERANCE = 1 / 256
 """Cells by which two units may overlap before they push each other apart, so that a crowd comes to rest."""
@@ -26,53 +24,61 @@ SEPARATION_PASSES = 2
 
 
 @inlined
-def plan_step(units: Any, types: Any, i: int) -> None:
+def plan_step(units: Any, world: Any, i: int) -> None:
     """Choose where unit ``i`` walks in this loop: into its weapon's reach of a target, or on to its goal."""
-    kind, target, order = units[i].kind, units[i].target, units[i].order
-    speed = types[kind].speed
+    unit_type, target, order = world.types[units[i].kind], units[i].target, units[i].order
+    x, y = float(units[i].x), float(units[i].y)
     if target != NOBODY:
-        dx = np.float64(units[target].x) - np.float64(units[i].x)
-        dy = np.float64(units[target].y) - np.float64(units[i].y)
-        far = math.sqrt(dx * dx + dy * dy)
-        reach = types[kind].range + types[kind].radius + types[units[target].kind].radius
-        step = min(speed, far - reach + GRAIN)
+        to_x, to_y = float(units[target].x), float(units[target].y)
+        reach = max(unit_type.range, unit_type.heal_range) + unit_type.radius + world.types[units[target].kind].radius
+        reach -= GRAIN
     elif order in (MOVE, ATTACK_MOVE):
-        dx = np.float64(units[i].goal_x) - np.float64(units[i].x)
-        dy = np.float64(units[i].goal_y) - np.float64(units[i].y)
-        far = math.sqrt(dx * dx + dy * dy)
-        step = min(speed, far)
+        to_x, to_y, reach = float(units[i].goal_x), float(units[i].goal_y), 0.0
     else:
         return
+    far = math.sqrt((to_x - x) ** 2 + (to_y - y) ** 2)
+    if far <= reach:
+        return
+    if unit_type.plane == 0 and world.waypoints.shape[0] > 0:
+        via_x, via_y = first_step(world.ground, world.waypoints, x, y, to_x, to_y)
+        if via_x != to_x or via_y != to_y:
+            to_x, to_y, reach = via_x, via_y, 0.0
+            far = math.sqrt((to_x - x) ** 2 + (to_y - y) ** 2)
+    speed = float(unit_type.speed)
+    if unit_type.acceleration > 0:
+        units[i].pace = min(speed, units[i].pace + unit_type.acceleration)
+        speed = float(units[i].pace)
+    step = min(speed, far - reach)
     if far > 0 and step > 0:
         units[i].moving = True
-        units[i].push_x = dx / far * step
-        units[i].push_y = dy / far * step
+        units[i].push_x = (to_x - x) / far * step
+        units[i].push_y = (to_y - y) / far * step
 
 
 @inlined
-def shift(units: Any, types: Any, ground: Any, i: int) -> None:
+def shift(units: Any, world: Any, i: int) -> None:
     """Move unit ``i`` by its push, which is used up, or along the wall that is in the way."""
     dx, dy = units[i].push_x, units[i].push_y
     if dx == 0.0 and dy == 0.0:
         return
     units[i].push_x = units[i].push_y = 0.0
     x, y = np.float64(units[i].x), np.float64(units[i].y)
-    radius = types[units[i].kind].inner_radius
-    if fits(ground, x + dx, y + dy, radius):
+    unit_type = world.types[units[i].kind]
+    if stands(world.ground, unit_type, x + dx, y + dy):
         units[i].x, units[i].y = x + dx, y + dy
-    elif fits(ground, x + dx, y, radius):
+    elif stands(world.ground, unit_type, x + dx, y):
         units[i].x = x + dx
-    elif fits(ground, x, y + dy, radius):
+    elif stands(world.ground, unit_type, x, y + dy):
         units[i].y = y + dy
 
 
 @subroutine
-def separate(units: Any, types: Any, ground: Any, passes: int) -> None:
-    """Push overlapping living units apart, standing ones less than moving ones.
+def separate(units: Any, world: Any, law: Any, passes: int) -> None:
+    """Push overlapping living units of a plane apart, standing ones less than moving ones.
 
     Every pass looks at all pairs before anyone moves, so that the order of the units does not matter.
     """
-    n_units = units.shape[0]
+    n_units, types = units.shape[0], world.types
     for _ in range(passes):
         touched = False
         for i in range(n_units):
@@ -84,21 +90,31 @@ def separate(units: Any, types: Any, ground: Any, passes: int) -> None:
                 reach = radius + types[units[j].kind].separation_radius
                 dx, dy = units[j].x - x, units[j].y - y
                 squared = dx * dx + dy * dy
-                if squared < reach * reach and units[j].health > 0:
+                if (
+                    squared < reach * reach
+                    and units[j].health > 0
+                    and types[units[i].kind].plane == types[units[j].kind].plane
+                ):
                     touched = True
-                    _push_apart(units, i, j, dx, dy, math.sqrt(squared), reach + OVERLAP_TOLERANCE)
+                    _push_apart(units, world, law, i, j, dx, dy, math.sqrt(squared), reach + OVERLAP_TOLERANCE)
         if not touched:
             return
         for i in range(n_units):
-            shift(units, types, ground, i)
+            shift(units, world, i)
 
 
 @inlined
-def _push_apart(units: Any, i: int, j: int, dx: float, dy: float, far: float, reach: float) -> None:
+def _push_apart(
+    units: Any, world: Any, law: Any, i: int, j: int, dx: float, dy: float, far: float, reach: float
+) -> None:
     """Share the overlap of units ``i`` and ``j``, ``far`` apart, between them; on one spot, ``i`` goes west."""
-    weight_i = 1.0 if units[i].moving else STANDING_WEIGHT
-    weight_j = 1.0 if units[j].moving else STANDING_WEIGHT
+    weight_i = 1.0 if units[i].moving else np.float64(law.standing_weight)
+    weight_j = 1.0 if units[j].moving else np.float64(law.standing_weight)
     share = weight_i / (weight_i + weight_j)
+    if world.types[units[i].kind].speed == 0:  # a building yields to nobody
+        share = 0.0
+    elif world.types[units[j].kind].speed == 0:
+        share = 1.0
     overlap = reach - far
     if far == 0.0:
         dx, far = 1.0, 1.0

@@ -1,4 +1,4 @@
-"""SMAC's shaped reward and how it tells that a battle is over."""
+"""SMAC's reward and how it tells that a battle is over."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from typing import Any
 import numpy as np
 
 from qmix_lightning.envs.battle.compiling import inlined
-
-DEATH_VALUE, WIN_VALUE, SCALED_RETURN = 10.0, 200.0, 20.0
-"""Reward for an enemy's death and for the victory, and the return of a flawless victory after scaling."""
 
 UNDECIDED, WON, LOST, DRAWN = 0, 1, 2, 3
 
@@ -24,27 +21,70 @@ def alive(units: Any, first: int, end: int) -> int:
 
 
 @inlined
-def outcome(units: Any, n_agents: int) -> int:
-    """How the battle stands: a side without a living unit has lost, and without any on either it is drawn."""
-    allies = alive(units, 0, n_agents) > 0
-    enemies = alive(units, n_agents, units.shape[0]) > 0
+def outcome(units: Any, world: Any) -> int:
+    """How the battle stands: a side without a living unit has lost, and without any on either it is drawn.
+
+    Where there are medivacs, they do not count, and the agents lose before the enemies do.
+    """
+    allies, enemies = False, False
+    for i in range(units.shape[0]):
+        if units[i].health > 0 and not (world.rules.wins_without_medivacs and world.types[units[i].kind].armed == 0):
+            if i < world.rules.n_agents:
+                allies = True
+            else:
+                enemies = True
     if allies:
         return UNDECIDED if enemies else WON
-    return LOST if enemies else DRAWN
+    return LOST if enemies or world.rules.wins_without_medivacs else DRAWN
 
 
 @inlined
-def step_reward(units: Any, types: Any, n_agents: int, won: bool) -> float:
-    """Reward of the step just played.
+def step_reward(units: Any, world: Any, stands: int) -> float:
+    """Reward of the step just played, with SMAC's default options.
 
-    ``(|Δh + 10 deaths| + 200 won) · 20 / (Σ health + 10 M + 200)`` with the health Δh that the M enemies lost in
-    the step and their deaths in it; the absolute value is SMAC's (``reward_only_positive``).
+    ``(|Δh + 10 deaths| + 200 won) · 20 / (Σ (health + shield) + 10 M + 200)`` with the health and shield Δh that the M
+    enemies lost in the step and their deaths in it; the absolute value is SMAC's (``reward_only_positive``), where
+    SMACv2 takes the positive part. Without it, ``w (Δh + 10 deaths)`` of the agents is subtracted.
     """
-    damage, deaths, best = 0.0, 0.0, WIN_VALUE
-    for i in range(n_agents, units.shape[0]):
-        best += types[units[i].kind].health + DEATH_VALUE
-        if units[i].health_before > 0:
-            damage += np.float64(units[i].health_before) - np.float64(units[i].health)
+    options = world.rules
+    if options.reward_sparse:
+        reward = 1.0 * (stands == WON) - 1.0 * (stands == LOST)
+    else:
+        reward = _gains(units, world)
+        if stands == WON:
+            reward += options.reward_win
+        elif stands == LOST:
+            reward += options.reward_defeat
+    if options.reward_scale:
+        best = world.rules.n_enemies * options.reward_death_value + options.reward_win
+        for i in range(world.rules.n_agents, units.shape[0]):
+            best += world.types[units[i].kind].health + world.types[units[i].kind].shield
+        reward /= best / options.reward_scale_rate
+    return float(reward)
+
+
+@inlined
+def _gains(units: Any, world: Any) -> float:
+    """What the step brought, before the outcome counts; summed in SMAC's order, for its very bits."""
+    options = world.rules
+    deaths, lost, damage = 0.0, 0.0, 0.0
+    for i in range(units.shape[0]):
+        if units[i].health_before <= 0:
+            continue
+        before = np.float64(units[i].health_before) + np.float64(units[i].shield_before)
+        if i < world.rules.n_agents:
             if units[i].health <= 0:
-                deaths += DEATH_VALUE
-    return (abs(damage + deaths) + (WIN_VALUE if won else 0.0)) / (best / SCALED_RETURN)
+                lost += before * options.reward_negative_scale
+                if not options.reward_only_positive:
+                    deaths -= options.reward_death_value * options.reward_negative_scale
+            else:
+                left = before - np.float64(units[i].health) - np.float64(units[i].shield)
+                lost += options.reward_negative_scale * left
+        elif units[i].health <= 0:
+            deaths += options.reward_death_value
+            damage += before
+        else:
+            damage += before - np.float64(units[i].health) - np.float64(units[i].shield)
+    if not options.reward_only_positive:
+        return damage + deaths - lost
+    return abs(damage + deaths) if world.rules.version == 1 else max(damage + deaths, 0.0)

@@ -1,63 +1,18 @@
-"""What a battle is made of: unit types, terrains and maps, read from the data files beside this module."""
+"""What a battle is made of: two teams, the ground they fight on and what the enemies do, read from the data files."""
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
-_DATA = files(__package__) / "data"
+from qmix_lightning.envs.battle.reading import expect_keys, names_of, number, point, read, whole, words
+from qmix_lightning.envs.battle.unit_types import UnitType, load_unit
 
 Pathing = Literal["inner", "outer"]
 
-
-@dataclass(frozen=True)
-class Weapon:
-    """How a unit attacks.
-
-    Args:
-        damage: Health taken by one attack.
-        range: Reach from edge to edge, in cells.
-        period: Catalogue seconds between attacks, before the jitter.
-        wind_up: Catalogue seconds from the start of an attack to its damage.
-    """
-
-    damage: float
-    range: float
-    period: float
-    wind_up: float
-
-
-@dataclass(frozen=True)
-class UnitType:
-    """One kind of unit, in cells and catalogue seconds.
-
-    Args:
-        name: The data file's name.
-        race: ``"terran"``, ``"protoss"`` or ``"zerg"``.
-        health: Health at full strength.
-        radius: Of the body; weapons reach from edge to edge.
-        separation_radius: Units closer than the sum of theirs push each other apart.
-        inner_radius: What must fit on walkable ground.
-        speed: Cells a second.
-        cooldown_scale: Game loops by which SMAC divides the weapon's cooldown in the state.
-        weapon: How it attacks.
-    """
-
-    name: str
-    race: str
-    health: float
-    radius: float
-    separation_radius: float
-    inner_radius: float
-    speed: float
-    cooldown_scale: float
-    weapon: Weapon
+MAP_SIZE = 32
+"""Cells along each side of every map of SMAC; no map may be larger."""
 
 
 @dataclass(frozen=True)
@@ -76,49 +31,90 @@ class Squad:
 
 
 @dataclass(frozen=True)
+class RandomTeams:
+    """Teams that are drawn anew for every battle, as in SMACv2.
+
+    Args:
+        n_agents: Units of the learning team.
+        n_enemies: Units of the scripted team; as far as there are as many, of the same types.
+        units: Their types.
+        weights: Chance of each.
+        never_alone: Types of which alone no team may be.
+    """
+
+    n_agents: int
+    n_enemies: int
+    units: tuple[UnitType, ...]
+    weights: tuple[float, ...]
+    never_alone: tuple[UnitType, ...]
+
+
+@dataclass(frozen=True)
 class Scenario:
     """One map: two teams, the ground they fight on, and how long.
 
     Args:
         name: The data file's name, e.g. ``"3m"``.
-        allies: Squads of the learning team.
+        allies: Squads of the learning team; none if teams are random.
         enemies: Squads of the scripted team.
         walkable: Rows of cells from south (y = 0) to north, True where a unit may stand.
-        attack_move_to: Where the enemies attack-move to from the start.
+        heights: Rows of the same cells, from 0 to 255.
+        attack_move_to: Ends of the line on which the point lies that the enemies attack-move to, usually the same.
+        hunt: The enemies are ordered to attack the agents instead, wherever they are.
         episode_limit: Environment steps after which time runs out.
+        ally_types: Types by the bits with which SMAC codes them for allies; none where it does not.
+        enemy_types: The same for enemies.
+        random_teams: How teams are drawn.
     """
 
     name: str
     allies: tuple[Squad, ...]
     enemies: tuple[Squad, ...]
     walkable: tuple[tuple[bool, ...], ...]
-    attack_move_to: tuple[float, float]
+    heights: tuple[tuple[int, ...], ...]
+    attack_move_to: tuple[tuple[float, float], tuple[float, float]] | None
+    hunt: bool
     episode_limit: int
+    ally_types: tuple[UnitType, ...] = ()
+    enemy_types: tuple[UnitType, ...] = ()
+    random_teams: RandomTeams | None = None
+
+    @property
+    def version(self) -> int:
+        """Whose rules count: 1 for SMAC's, 2 for SMACv2's."""
+        return 2 if self.random_teams else 1
 
     @property
     def n_agents(self) -> int:
         """Number of allied units."""
-        return sum(squad.count for squad in self.allies)
+        return self.random_teams.n_agents if self.random_teams else sum(squad.count for squad in self.allies)
 
     @property
     def n_enemies(self) -> int:
         """Number of enemy units."""
-        return sum(squad.count for squad in self.enemies)
+        return self.random_teams.n_enemies if self.random_teams else sum(squad.count for squad in self.enemies)
 
     @property
     def unit_types(self) -> tuple[UnitType, ...]:
-        """The types that take part, each once, in the order of their first squad."""
-        return tuple(dict.fromkeys(squad.unit for squad in self.allies + self.enemies))
+        """The types that take part, each once, in the order in which SMAC counts the agents."""
+        if self.random_teams:
+            return tuple(sorted(self.random_teams.units, key=lambda unit: unit.name))
+        return tuple(dict.fromkeys([*self.ally_types, *(squad.unit for squad in self.allies + self.enemies)]))
+
+    def shields(self, side: Literal["allies", "enemies"]) -> bool:
+        """Whether SMAC shows shields of a side: those of Protoss."""
+        units = self.random_teams.units if self.random_teams else tuple(squad.unit for squad in getattr(self, side))
+        return units[0].race == "protoss"
 
 
 def map_names() -> list[str]:
     """Names of all maps that can be played.
 
     Example:
-        >>> "3m" in map_names()
-        True
+        >>> len(map_names()), "3m" in map_names(), "terran_5_vs_5" in map_names()
+        (38, True, True)
     """
-    return sorted(_names("maps"))
+    return names_of("maps")
 
 
 @cache
@@ -139,93 +135,90 @@ def load_scenario(name: str, pathing: Pathing = "inner") -> Scenario:
     """
     if pathing not in ("inner", "outer"):
         raise ValueError(f"Unknown pathing {pathing!r}. Expected 'inner' or 'outer'.")
-    file, table = _read("maps", name)
-    _expect_keys(file, table, {"terrain", "episode_limit", "attack_move_to", "allies", "enemies"})
-    drawing, terrain = _read("terrains", table["terrain"])
-    _expect_keys(drawing, terrain, {"inner", "outer"})
-    rows = terrain[pathing].split()
-    if len({len(row) for row in rows}) != 1 or not set("".join(rows)) <= {".", "#"}:
-        raise ValueError(f"{drawing}: {pathing} must be rows of equal length of '.' (walkable) and '#'.")
+    file, table = read("maps", name)
+    teams = {"random_teams"} if "random_teams" in table else {"allies", "enemies"}
+    optional = {"attack_move_to", "hunt", "ally_types", "enemy_types"}
+    expect_keys(file, table, {"terrain", "episode_limit"} | teams, optional)
+    drawn = _random_teams(file, table["random_teams"]) if "random_teams" in table else None
+    bits = drawn.units if drawn else ()
+    walkable, heights = _terrain(table["terrain"], pathing)
+    size = len(walkable[0]), len(walkable)
+    allies, enemies = _squads(file, "allies", table, size), _squads(file, "enemies", table, size)
     return Scenario(
         name=name,
-        allies=_squads(file, table["allies"]),
-        enemies=_squads(file, table["enemies"]),
-        walkable=tuple(tuple(cell == "." for cell in row) for row in reversed(rows)),
-        attack_move_to=_point(file, "attack_move_to", table["attack_move_to"]),
-        episode_limit=_whole(file, "episode_limit", table["episode_limit"]),
+        allies=allies,
+        enemies=enemies,
+        walkable=walkable,
+        heights=heights,
+        attack_move_to=_goal(file, table.get("attack_move_to")),
+        hunt=bool(table.get("hunt", False)),
+        episode_limit=whole(file, "episode_limit", table["episode_limit"]),
+        ally_types=bits or _types(file, "ally_types", table, allies),
+        enemy_types=bits or _types(file, "enemy_types", table, enemies),
+        random_teams=drawn,
     )
 
 
-@cache
-def load_unit(name: str) -> UnitType:
-    """Read a unit type.
-
-    Args:
-        name: The data file's name, e.g. ``"marine"``.
-
-    Raises:
-        ValueError: If there is no such unit or its file is wrong; names the file and the key.
-
-    Example:
-        >>> load_unit("marine").weapon.range
-        5.0
-    """
-    file, table = _read("units", name)
-    _expect_keys(file, table, {field.name for field in fields(UnitType)} - {"name"})
-    weapon = table.pop("weapon")
-    _expect_keys(f"{file} [weapon]", weapon, {field.name for field in fields(Weapon)})
-    for key, value in weapon.items():
-        _positive(file, f"weapon.{key}", value)
-    for key, value in table.items():
-        if key != "race":
-            _positive(file, key, value)
-    return UnitType(name=name, weapon=Weapon(**weapon), **table)
-
-
-def _names(kind: str) -> list[str]:
-    return [file.name.removesuffix(".toml") for file in (_DATA / kind).iterdir() if file.name.endswith(".toml")]
-
-
-def _read(kind: str, name: str) -> tuple[str, dict[str, Any]]:
-    file: Traversable = _DATA / kind / f"{name}.toml"
-    if name not in _names(kind):
-        near = difflib.get_close_matches(name, _names(kind), n=1, cutoff=0.5)
-        hint = f"Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"Unknown {kind[:-1]} {name!r}. {hint} Known: {', '.join(sorted(_names(kind)))}.")
-    return f"{kind}/{name}.toml", tomllib.loads(file.read_text(encoding="utf-8"))
-
-
-def _expect_keys(file: str, table: Mapping[str, Any], expected: set[str]) -> None:
-    if missing := expected - table.keys():
-        raise ValueError(f"{file} lacks {', '.join(sorted(missing))}. Expected the keys {', '.join(sorted(expected))}.")
-    if stray := table.keys() - expected:
+def _terrain(name: str, pathing: Pathing) -> tuple[tuple[tuple[bool, ...], ...], tuple[tuple[int, ...], ...]]:
+    """Where one can walk, and how high the ground is."""
+    file, drawing = read("terrains", name)
+    expect_keys(file, drawing, {"inner", "outer", "height"})
+    rows, heights = drawing[pathing].split(), drawing["height"].split()
+    if len({len(row) for row in rows}) != 1 or not set("".join(rows)) <= {".", "#"}:
+        raise ValueError(f"{file}: {pathing} must be rows of equal length of '.' (walkable) and '#'.")
+    if {len(rows), len(rows[0])} - set(range(1, MAP_SIZE + 1)):
         raise ValueError(
-            f"{file} has the unknown key {', '.join(sorted(stray))}. Expected {', '.join(sorted(expected))}."
+            f"{file}: expected at most {MAP_SIZE} rows of {MAP_SIZE} cells, got {len(rows)} of {len(rows[0])}."
         )
+    if [len(row) for row in heights] != [2 * len(rows[0])] * len(rows):
+        raise ValueError(f"{file}: height must be {len(rows)} rows of {len(rows[0])} pairs of hexadecimal digits.")
+    return (
+        tuple(tuple(cell == "." for cell in row) for row in reversed(rows)),
+        tuple(tuple(bytes.fromhex(row)) for row in reversed(heights)),
+    )
 
 
-def _positive(file: str, key: str, value: Any) -> Any:
-    if not isinstance(value, int | float) or value <= 0:
-        raise ValueError(f"{file}: {key} must be a positive number, got {value!r}.")
-    return value
+def _squads(file: str, side: str, table: dict[str, Any], size: tuple[int, int]) -> tuple[Squad, ...]:
+    squads = []
+    for squad in table.get(side, []):
+        expect_keys(f"{file} [[{side}]]", squad, {"unit", "count", "at"})
+        at = point(file, f"{side}.at", squad["at"])
+        if not (0 <= at[0] <= size[0] and 0 <= at[1] <= size[1]):
+            raise ValueError(f"{file}: {side}.at must lie on the map of {size[0]} by {size[1]} cells, got {list(at)}.")
+        squads.append(Squad(load_unit(squad["unit"]), whole(file, f"{side}.count", squad["count"]), at))
+    return tuple(squads)
 
 
-def _whole(file: str, key: str, value: Any) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{file}: {key} must be a whole number of at least 1, got {value!r}.")
-    return value
+def _goal(file: str, value: Any) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    if value is None:
+        return None
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], list):
+        return point(file, "attack_move_to", value[0]), point(file, "attack_move_to", value[1])
+    return (point(file, "attack_move_to", value),) * 2
 
 
-def _point(file: str, key: str, value: Any) -> tuple[float, float]:
-    if not (isinstance(value, list) and len(value) == 2 and all(isinstance(v, int | float) for v in value)):
-        raise ValueError(f"{file}: {key} must be a point [x, y], got {value!r}.")
-    return float(value[0]), float(value[1])
+def _types(file: str, key: str, table: dict[str, Any], squads: tuple[Squad, ...]) -> tuple[UnitType, ...]:
+    if key not in table:
+        return ()
+    there = frozenset(squad.unit.name for squad in squads)
+    names = words(file, key, table[key], there)
+    if set(names) != there:
+        raise ValueError(f"{file}: {key} must name each of {', '.join(sorted(there))} once, got {list(names)}.")
+    return tuple(map(load_unit, names))
 
 
-def _squads(file: str, tables: list[dict[str, Any]]) -> tuple[Squad, ...]:
-    for table in tables:
-        _expect_keys(file, table, {"unit", "count", "at"})
-    return tuple(
-        Squad(load_unit(table["unit"]), _whole(file, "count", table["count"]), _point(file, "at", table["at"]))
-        for table in tables
+def _random_teams(file: str, table: dict[str, Any]) -> RandomTeams:
+    where = f"{file} [random_teams]"
+    expect_keys(where, table, {"n_agents", "n_enemies", "units", "weights", "never_alone"})
+    names = words(file, "random_teams.units", table["units"], frozenset(names_of("units")))
+    weights = tuple(number(file, "random_teams.weights", weight) for weight in table["weights"])
+    if len(weights) != len(names) or abs(sum(weights) - 1) > 1e-9:
+        raise ValueError(f"{where}: expected {len(names)} weights with the sum 1, one a unit, got {list(weights)}.")
+    alone = words(file, "random_teams.never_alone", table["never_alone"], frozenset(names))
+    return RandomTeams(
+        n_agents=whole(file, "random_teams.n_agents", table["n_agents"]),
+        n_enemies=whole(file, "random_teams.n_enemies", table["n_enemies"]),
+        units=tuple(map(load_unit, names)),
+        weights=weights,
+        never_alone=tuple(map(load_unit, alone)),
     )

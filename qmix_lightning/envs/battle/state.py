@@ -13,20 +13,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from qmix_lightning.envs.battle.compiling import inlined, kernel
-from qmix_lightning.envs.battle.scenario import Scenario
+from qmix_lightning.envs.battle.compiling import inlined, kernel, shared
 
 LOOPS_PER_SECOND: Final = 16
 """Game loops in one catalogue second; the speed that the game calls "faster" plays 22.4 of them in a real one."""
 
-IDLE, MOVE, ATTACK, ATTACK_MOVE = 0, 1, 2, 3
-"""What a unit has been told to do."""
+IDLE, MOVE, ATTACK, ATTACK_MOVE, HEAL, HUNT, DYING = 0, 1, 2, 3, 4, 5, 6
+"""What a unit has been told to do; a hunter attacks the nearest agent, wherever it is, and the dying may burst."""
 
 NOBODY: Final = -1
 """The target of a unit that has none."""
-
-SCAN_PERIOD: Final = 8
-"""Game loops between two looks for a target; every unit looks at times of its own, and at once when its target died."""
 
 UNIT: Final = np.dtype(
     [
@@ -34,13 +30,25 @@ UNIT: Final = np.dtype(
         ("y", np.float32),  # cells to the north
         ("health", np.float32),  # 0 when dead
         ("cooldown", np.float32),  # loops until the weapon is ready
+        ("shield", np.float32),
+        ("energy", np.float32),
+        ("type", np.float32),  # the kind, for those who see records only
+        ("known_by", np.float32),  # bits of the agents who knew of it when they looked; SMACv2 only
+        ("facing", np.float32),  # number of the direction it looks in; SMACv2 only
         ("health_before", np.float32),  # at the start of the environment step
+        ("shield_before", np.float32),
         ("wind_up", np.float32),  # loops until the attack under way does its damage, 0 when none is
+        ("flight", np.float32),  # loops until its missile, its beam or its second blade arrives, 0 when none does
         ("goal_x", np.float32),  # where the order leads
         ("goal_y", np.float32),
-        ("hurt", np.float32),  # damage of this loop, not yet applied
-        ("target", np.int16),  # unit that is attacked or approached
-        ("shooter", np.int16),  # who did the last damage
+        ("hurt", np.float32),  # damage to the health in this loop, less healing, not yet applied
+        ("shield_hurt", np.float32),  # damage to the shield in this loop, not yet applied
+        ("pace", np.float32),  # cells a loop that it has come to, where that takes time
+        ("target", np.int16),  # unit that is attacked, healed or approached
+        ("shooter", np.int16),  # who did damage in this loop
+        ("flight_target", np.int16),
+        ("calm", np.int16),  # loops since the last damage, as far as that matters
+        ("known", np.int32),  # bits of the agents who know of it; SMACv2 only
         ("push_x", np.float64),  # displacement that is being worked out
         ("push_y", np.float64),
         ("kind", np.int8),  # index of the type
@@ -52,11 +60,11 @@ UNIT: Final = np.dtype(
 )
 """One unit; a battle is an array of them, the agents first."""
 
-SEEN: Final = ("x", "y", "health", "cooldown")
+SEEN: Final = ("x", "y", "health", "cooldown", "shield", "energy", "type", "known_by", "facing")
 """The fields of a unit that show in observations, masks and state: with the last actions, these follow from them alone.
 
-They are float32 and a :data:`UNIT` begins with them, so that a battle's memory holds its snapshot. What more shall show
-goes here and there; a map of several types needs the type too.
+They are float32 and a :data:`UNIT` begins with them, so that a battle's memory holds its snapshot. Battles of a single
+type without shields need the first four of them, other maps of SMAC seven, and SMACv2 all.
 """
 
 CLOCK: Final = np.dtype(
@@ -69,50 +77,13 @@ CLOCK: Final = np.dtype(
 )
 """What a battle as a whole remembers."""
 
-TYPE: Final = np.dtype(
-    [
-        (name, np.float64)
-        for name in (
-            "health",
-            "radius",
-            "separation_radius",
-            "inner_radius",
-            "speed",
-            "damage",
-            "range",
-            "period",
-            "wind_up",
-            "cooldown_scale",
-        )
-    ]
-)
-"""Constants of one unit type; distances in cells, times in game loops."""
 
-
-def types_of(scenario: Scenario) -> NDArray[Any]:
-    """Constants of a scenario's unit types, ``[K]`` :data:`TYPE`.
-
-    Example:
-        >>> from qmix_lightning.envs.battle.scenario import load_scenario
-        >>> float(types_of(load_scenario("3m"))[0]["speed"])
-        0.140625
-    """
-    rows = [
-        (
-            unit.health, unit.radius, unit.separation_radius, unit.inner_radius, unit.speed / LOOPS_PER_SECOND,
-            unit.weapon.damage, unit.weapon.range, unit.weapon.period * LOOPS_PER_SECOND,
-            unit.weapon.wind_up * LOOPS_PER_SECOND, unit.cooldown_scale,
-        )
-        for unit in scenario.unit_types
-    ]  # fmt: skip
-    return np.array(rows, dtype=TYPE)
-
-
-def seen(battles: NDArray[Any]) -> NDArray[np.float32]:
-    """What shows of units: their :data:`SEEN` fields, in the same memory.
+def seen(battles: NDArray[Any], fields: int = len(SEEN)) -> NDArray[np.float32]:
+    """What shows of units: the first of their :data:`SEEN` fields, in the same memory.
 
     Args:
         battles: ``[..., U]`` :data:`UNIT`, contiguous.
+        fields: How many.
 
     Returns:
         ``[..., U, F]``: whoever writes there moves the units.
@@ -120,10 +91,10 @@ def seen(battles: NDArray[Any]) -> NDArray[np.float32]:
     Example:
         >>> battle = np.zeros(2, UNIT)
         >>> battle["health"] = 45, 39
-        >>> seen(battle).tolist()
+        >>> seen(battle, 4).tolist()
         [[0.0, 0.0, 45.0, 0.0], [0.0, 0.0, 39.0, 0.0]]
     """
-    return battles.view(np.float32).reshape(*battles.shape, -1)[..., : len(SEEN)]
+    return battles.view(np.float32).reshape(*battles.shape, -1)[..., :fields]
 
 
 @inlined
@@ -142,7 +113,7 @@ def start_keys(clocks: Any, seed: Any, first: int) -> None:
         clocks[b].episode = 0
 
 
-@inlined
+@shared
 def start_clock(clock: Any) -> None:
     """Begin the next episode of a battle, with random numbers of its own."""
     clock.random = mix(clock.key + clock.episode * np.uint64(0x9E3779B97F4A7C15))
@@ -150,7 +121,7 @@ def start_clock(clock: Any) -> None:
     clock.steps = 0
 
 
-@inlined
+@shared
 def uniform(clock: Any, low: float, high: float) -> float:
     """Draw a battle's next random number from [low, high)."""
     clock.random += np.uint64(0x9E3779B97F4A7C15)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qmix_lightning.envs.battle.compiling import inlined
+from qmix_lightning.envs.battle.compiling import inlined, shared
 from qmix_lightning.envs.battle.scenario import Scenario
 
 BLOCKED, WALKABLE, OPEN = 0, 1, 2
@@ -28,15 +28,15 @@ def ground_of(scenario: Scenario) -> NDArray[np.uint8]:
     return walkable.astype(np.uint8) + around.all(axis=(2, 3)).astype(np.uint8)
 
 
-@inlined
+@shared
 def cell_is_walkable(ground: Any, x: int, y: int) -> bool:
     """Whether cell (x, y) lies on the map and can be walked on."""
     return bool(0 <= x < ground.shape[0] and 0 <= y < ground.shape[1] and ground[x, y] != BLOCKED)
 
 
-@inlined
+@shared
 def fits(ground: Any, x: float, y: float, radius: float) -> bool:
-    """Whether a unit of this radius, at most half a cell, stands on walkable ground alone; it may touch the rest."""
+    """Whether a unit of this radius, at most a cell, stands on walkable ground alone; it may touch the rest."""
     column, row = int(x), int(y)
     if 0 <= column < ground.shape[0] and 0 <= row < ground.shape[1] and ground[column, row] == OPEN:
         return True
@@ -48,3 +48,11 @@ def fits(ground: Any, x: float, y: float, radius: float) -> bool:
         and cell_is_walkable(ground, west, north)
         and cell_is_walkable(ground, east, north)
     )
+
+
+@inlined
+def stands(ground: Any, unit_type: Any, x: float, y: float) -> bool:
+    """Whether a unit of this type can be at (x, y): whoever is not on the ground, anywhere on the map."""
+    if unit_type.plane == 0:
+        return fits(ground, x, y, unit_type.inner_radius)
+    return bool(0 <= x <= ground.shape[0] and 0 <= y <= ground.shape[1])

@@ -104,7 +104,7 @@ def test_an_environment_is_refused_in_the_same_words(machine):
         ValueError, match=r"Package smac: not installed\. .*\nWithout StarCraft II, .* data.env=battle/8m"
     ):
         make("smac/8m")
-    with pytest.raises(ValueError, match=r"Package smacv2: not installed\. .*\n.* data.env=battle/3m"):
+    with pytest.raises(ValueError, match=r"Package smacv2: not installed\. .*\n.* data.env=battle/zerg_5_vs_5"):
         make("smacv2/zerg_5_vs_5")
 
 

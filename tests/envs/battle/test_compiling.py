@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from qmix_lightning.envs.battle import compiling, engine, hindsight, observation
-from qmix_lightning.envs.battle.compiling import SOURCES, inlined, kernel, subroutine
+from qmix_lightning.envs.battle.compiling import SOURCES, inlined, kernel, shared, subroutine
 
 
 @inlined
@@ -19,7 +19,7 @@ def _quartic(x):
     return _square(_square(x))
 
 
-@pytest.mark.parametrize("wrap", [inlined, subroutine, kernel])
+@pytest.mark.parametrize("wrap", [shared, subroutine, kernel])
 def test_a_compiled_function_is_the_same_function(wrap):
     def ramp(n):
         total = 0.0
@@ -28,6 +28,11 @@ def test_a_compiled_function_is_the_same_function(wrap):
         return total
 
     assert wrap(ramp)(5) == ramp(5) == sum((0.5 * k) ** 4 for k in range(5))
+
+
+def test_an_inlined_function_has_no_way_in_from_python():
+    with pytest.raises(TypeError, match=r"_square can be called in compiled code only\. Call it from a kernel\."):
+        _square(2.0)
 
 
 @pytest.mark.parametrize(

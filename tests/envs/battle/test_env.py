@@ -22,6 +22,37 @@ SMAC = {
     "8m_vs_9m": (8, 9, 15, 85, 179, 120),
     "10m_vs_11m": (10, 11, 17, 105, 243, 150),
     "27m_vs_30m": (27, 30, 36, 285, 1170, 180),
+    "MMM": (10, 10, 16, 160, 290, 150),
+    "MMM2": (10, 12, 18, 176, 322, 180),
+    "2s3z": (5, 5, 11, 80, 120, 120),
+    "3s5z": (8, 8, 14, 128, 216, 150),
+    "3s5z_vs_3s6z": (8, 9, 15, 136, 230, 170),
+    "3s_vs_3z": (3, 3, 9, 36, 54, 150),
+    "3s_vs_4z": (3, 4, 10, 42, 61, 200),
+    "3s_vs_5z": (3, 5, 11, 48, 68, 250),
+    "1c3s5z": (9, 9, 15, 162, 270, 180),
+    "2m_vs_1z": (2, 1, 7, 16, 26, 150),
+    "corridor": (6, 24, 30, 156, 282, 400),
+    "6h_vs_8z": (6, 8, 14, 78, 140, 150),
+    "2s_vs_1sc": (2, 1, 7, 17, 27, 300),
+    "so_many_baneling": (7, 32, 38, 202, 397, 100),
+    "bane_vs_bane": (24, 24, 30, 336, 984, 200),
+    "2c_vs_64zg": (2, 64, 70, 332, 342, 400),
+    "protoss_5_vs_5": (5, 5, 11, 92, 130, 200),
+    "protoss_10_vs_10": (10, 10, 16, 182, 310, 200),
+    "protoss_10_vs_11": (10, 11, 17, 191, 327, 200),
+    "protoss_20_vs_20": (20, 20, 26, 362, 820, 200),
+    "protoss_20_vs_23": (20, 23, 29, 389, 901, 200),
+    "terran_5_vs_5": (5, 5, 11, 82, 120, 200),
+    "terran_10_vs_10": (10, 10, 16, 162, 290, 200),
+    "terran_10_vs_11": (10, 11, 17, 170, 306, 200),
+    "terran_20_vs_20": (20, 20, 26, 322, 780, 200),
+    "terran_20_vs_23": (20, 23, 29, 346, 858, 200),
+    "zerg_5_vs_5": (5, 5, 11, 82, 120, 200),
+    "zerg_10_vs_10": (10, 10, 16, 162, 290, 200),
+    "zerg_10_vs_11": (10, 11, 17, 170, 306, 200),
+    "zerg_20_vs_20": (20, 20, 26, 322, 780, 200),
+    "zerg_20_vs_23": (20, 23, 29, 346, 858, 200),
 }
 
 
@@ -109,8 +140,9 @@ def test_sizes_are_those_of_smac(name):
     assert [spec.n_actions, spec.observation_size, spec.state_size, spec.episode_limit] == sizes
 
 
-def test_all_of_smacs_marine_maps_are_there():
-    assert set(SMAC) <= set(map_names())
+def test_all_23_maps_of_smac_and_15_scenarios_of_smacv2_are_there():
+    assert set(SMAC) == set(map_names())
+    assert len(SMAC) == 23 + 15
 
 
 @pytest.mark.parametrize(
@@ -187,10 +219,10 @@ def test_an_action_in_another_memory_layout_is_the_same_action():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"map_name": "3n"}, "Unknown map '3n'. Did you mean '3m'? Known: 10m_vs_11m, 25m,"),
+        ({"map_name": "3n"}, "Unknown map '3n'. Did you mean '3m'? Known: 10m_vs_11m, 1c3s5z, 25m,"),
         ({"num_envs": 0}, "num_envs must be at least 1, got 0."),
         ({"threads": 0}, "threads must be at least 1, got 0."),
-        ({"spawn_jitter": -0.5}, "spawn_jitter must be at least 0, got -0.5."),
+        ({"spawn_jitter": -0.5}, "spawn_jitter must be at least 0 and at most 1, got -0.5."),
         ({"enemy_order": "raw"}, "Unknown enemy_order 'raw'. Expected 'random', 'creation' or 'sorted'."),
         ({"pathing": "left"}, "Unknown pathing 'left'. Expected 'inner' or 'outer'."),
     ],

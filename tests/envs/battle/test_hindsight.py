@@ -31,7 +31,7 @@ def test_whole_battles_are_seen_again_bit_for_bit(name):
 def test_a_battle_that_lasts_to_the_limit_is_seen_again_to_its_end():
     env = BattleEnvironment("3m", num_envs=2, seed=1)
     env.reset()
-    env._lineup.x[3:] += 6  # too far away to get there, where the team runs from them
+    env._lineup.x[:, 3:] += 6  # too far away to get there, where the team runs from them
     seen, units = record(env, 8, fierce=0.0)
     assert (seen[MASK].sum((1, 2)) == env.spec.episode_limit).any()
     assert same(seen, env.observe(units))

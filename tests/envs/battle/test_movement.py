@@ -50,12 +50,13 @@ def test_rounding_leaves_nobody_just_out_of_reach():
 
 def test_nobody_walks_into_a_wall():
     scene = Scene("""
-        ####
-        .a..""")
+        ######
+        #.a..#
+        ######""")
     scene.play(a="north")
-    assert scene.at("a") == (1.5, 0.5)  # 0.5 + 0.140625 would leave less than 0.375 to the wall at 1
+    assert scene.at("a") == (2.5, 1.5)  # 1.5 + 0.140625 would leave less than 0.375 to the wall at 2
     scene.play(a="east")
-    assert scene.at("a") == (2.625, 0.5)
+    assert scene.at("a") == (3.625, 1.5)
 
 
 def test_a_unit_that_touches_a_wall_can_walk_along_it():

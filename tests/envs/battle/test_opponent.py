@@ -2,7 +2,7 @@ import pytest
 
 from qmix_lightning.envs.battle.env import BattleEnvironment
 from qmix_lightning.envs.battle.opponent import HELP_RADIUS
-from qmix_lightning.envs.battle.state import SCAN_PERIOD
+from qmix_lightning.envs.battle.physics import Physics
 from tests.envs.battle.scenes import UNITS, Scene
 
 
@@ -21,19 +21,19 @@ def test_an_enemy_that_walks_stops_to_shoot_the_first_it_can_reach():
     scene = Scene("a........A", goal=(8.5, 8.5))
     while scene["a"]["health"] == 45:
         scene.loops()
-    assert 5 - SCAN_PERIOD * 0.140625 <= scene.gap("a", "A") <= 5
+    assert 5 - Physics().scan_period * 0.140625 <= scene.gap("a", "A") <= 5
     assert target(scene, "A") == "a"
 
 
 def test_enemies_look_for_targets_at_intervals_and_at_times_of_their_own():
     env = BattleEnvironment("3m", num_envs=64, seed=1)
     env.reset()
-    assert set(env._battles["look"][:, 3:].ravel()) == set(range(SCAN_PERIOD))
+    assert set(env._battles["look"][:, 3:].ravel()) == set(range(Physics().scan_period))
     scene = Scene("a.......A")
     scene["A"]["order"] = 0
     scene.loops()
     scene.put("a", 8.5 - 5.75, 0.5)
-    scene.loops(SCAN_PERIOD - 1)
+    scene.loops(Physics().scan_period - 1)
     assert target(scene, "A") is None
     scene.loops()
     assert target(scene, "A") == "a"
@@ -78,7 +78,7 @@ def test_an_enemy_gives_up_a_target_beyond_its_leash():
     scene.loops()
     scene.put("a", 5.5 - 24.0, 0.5)
     scene["A"]["wind_up"] = 0
-    scene.loops(SCAN_PERIOD)
+    scene.loops(Physics().scan_period)
     assert target(scene, "A") is None
 
 
@@ -99,7 +99,7 @@ def test_an_idle_enemy_waits_for_whoever_comes_within_five_cells():
     assert target(scene, "A") is None
     assert scene.at("A") == (8.5, 0.5)
     scene.put("a", 8.5 - 5.75, 0.5)
-    scene.loops(SCAN_PERIOD)
+    scene.loops(Physics().scan_period)
     assert target(scene, "A") == "a"
 
 

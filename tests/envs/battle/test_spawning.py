@@ -3,8 +3,12 @@ import pytest
 
 from qmix_lightning.envs.battle.env import BattleEnvironment
 from qmix_lightning.envs.battle.movement import OVERLAP_TOLERANCE
-from qmix_lightning.envs.battle.scenario import load_scenario, map_names
+from qmix_lightning.envs.battle.options import SmacOptions
+from qmix_lightning.envs.battle.scenario import load_scenario
 from qmix_lightning.envs.battle.spawning import lineup_of
+from qmix_lightning.envs.battle.world import world_of
+
+MARINES = ["3m", "8m", "25m", "5m_vs_6m", "8m_vs_9m", "10m_vs_11m", "27m_vs_30m"]
 
 WALKED = 2 * 0.140625  # what the enemies walk before the first observation
 
@@ -21,11 +25,11 @@ def gaps(units):
     return far + 9 * np.eye(far.shape[-1])
 
 
-@pytest.mark.parametrize("name", map_names())
+@pytest.mark.parametrize("name", MARINES)
 def test_a_squad_stands_in_hexagonal_rings_around_its_point(name):
-    lineup = lineup_of(load_scenario(name), 0.0, "creation")
-    assert (lineup.x[0], lineup.y[0]) == (9.0, 16.0)
-    agents = lineup.x[: lineup.n_agents] + 1j * lineup.y[: lineup.n_agents]
+    lineup = lineup_of(scenario := load_scenario(name), world_of(scenario, SmacOptions()), "creation")
+    assert (lineup.x[0, 0], lineup.y[0, 0]) == (9.0, 16.0)
+    agents = lineup.x[0, : scenario.n_agents] + 1j * lineup.y[0, : scenario.n_agents]
     far = np.abs(agents[:, None] - agents[None]) + 9 * np.eye(len(agents))
     assert far.min() == pytest.approx(0.75)
     assert np.allclose(far.min(1), 0.75)
@@ -36,13 +40,15 @@ def test_a_squad_stands_in_hexagonal_rings_around_its_point(name):
 
 
 def test_the_seventh_marine_completes_the_first_ring():
-    lineup = lineup_of(load_scenario("8m"), 0.0, "creation")
-    angles = [np.degrees(np.arctan2(y - 16, x - 9)) % 360 for x, y in zip(lineup.x[1:7], lineup.y[1:7], strict=True)]
+    lineup = lineup_of(scenario := load_scenario("8m"), world_of(scenario, SmacOptions()), "creation")
+    angles = [
+        np.degrees(np.arctan2(y - 16, x - 9)) % 360 for x, y in zip(lineup.x[0, 1:7], lineup.y[0, 1:7], strict=True)
+    ]
     assert angles == pytest.approx([0, 60, 120, 180, 240, 300])
-    assert np.hypot(lineup.x[7] - 9, lineup.y[7] - 16) == pytest.approx(0.75 * np.sqrt(3))
+    assert np.hypot(lineup.x[0, 7] - 9, lineup.y[0, 7] - 16) == pytest.approx(0.75 * np.sqrt(3))
 
 
-@pytest.mark.parametrize("name", map_names())
+@pytest.mark.parametrize("name", MARINES)
 def test_everyone_starts_clear_of_overlap_and_in_order(name):
     _, units = started(name, num_envs=32)
     n_agents = load_scenario(name).n_agents
@@ -88,11 +94,9 @@ def test_enemies_are_numbered_at_random_as_created_or_by_place():
 def test_nothing_of_the_last_battle_is_left():
     env, units = started(num_envs=2, seed=1)
     fresh = units.copy()
-    for name in ("cooldown", "wind_up", "hurt", "push_x", "push_y", "health"):
-        units[name] = 3
-    units["target"], units["order"], units["moving"] = 1, 2, True
+    for name in units.dtype.names:
+        units[name] = 1
     env.seed(1)
     env.reset()
     for name in fresh.dtype.names:
-        if name not in ("health_before", "shooter"):
-            assert (units[name] == fresh[name]).all(), name
+        assert (units[name] == fresh[name]).all(), name

@@ -1,21 +1,25 @@
 import numpy as np
 import pytest
 
+from qmix_lightning.envs.battle.options import SmacOptions
 from qmix_lightning.envs.battle.scenario import load_scenario
-from qmix_lightning.envs.battle.state import CLOCK, SEEN, UNIT, seen, start_clock, start_keys, types_of, uniform
+from qmix_lightning.envs.battle.state import CLOCK, SEEN, UNIT, seen, start_clock, start_keys, uniform
+from qmix_lightning.envs.battle.world import world_of
 
 
 def test_a_marine_in_game_loops():
-    (marine,) = types_of(load_scenario("3m"))
+    world = world_of(load_scenario("3m"), SmacOptions())
+    (marine,) = world.types
     assert marine["speed"] == 2.25 / 16 == 0.140625
     assert marine["period"] == pytest.approx(13.773, abs=1e-3)
     assert marine["wind_up"] == pytest.approx(0.8)
-    assert (marine["health"], marine["damage"], marine["range"], marine["cooldown_scale"]) == (45, 6, 5, 15)
+    assert (marine["health"], marine["range"], marine["cooldown_scale"]) == (45, 5, 15)
+    assert world.damage == [[6]]
     assert marine["radius"] == marine["separation_radius"] == marine["inner_radius"] == 0.375
 
 
-def test_a_unit_fits_into_one_cache_line():
-    assert UNIT.itemsize == 64
+def test_a_unit_fits_into_two_cache_lines():
+    assert UNIT.itemsize <= 128
 
 
 def test_a_unit_begins_with_what_shows_of_it():
@@ -25,10 +29,10 @@ def test_a_unit_begins_with_what_shows_of_it():
 
 def test_what_shows_of_a_unit_is_where_it_stands():
     battles = np.zeros((2, 3), UNIT)
-    seen(battles)[1, 2] = 1, 2, 3, 4
-    assert [battles[1, 2][name] for name in SEEN] == [1, 2, 3, 4]
+    seen(battles)[1, 2] = range(1, 10)
+    assert [battles[1, 2][name] for name in SEEN] == list(range(1, 10))
     assert np.count_nonzero(battles.view(np.float32)) == len(SEEN)  # no other field, and no other unit
-    assert seen(battles[1]).shape == (3, 4)
+    assert seen(battles[1], 4).shape == (3, 4)
 
 
 def test_keys_depend_on_seed_and_number_of_the_battle_alone():
