@@ -23,6 +23,7 @@ from lightning.pytorch.plugins import CheckpointIO
 
 from qmix_lightning.callbacks import BattleFilm, BattleProgress, ReplayPriorities, cockpit
 from qmix_lightning.checkpointing import AtomicCheckpointIO
+from qmix_lightning.cli.overhead import NoProfiler, skip_empty_hooks
 from qmix_lightning.cli.resume import WORDS, checkpoint_of, newest_run
 from qmix_lightning.cli.words import in_a_line, refuse, relative, say
 from qmix_lightning.datamodule import ReplayDataModule
@@ -153,6 +154,8 @@ class QMixCLI(LightningCLI):
             if not any(isinstance(plugin, kind) for plugin in plugins):
                 plugins = [*plugins, *ours]
         kwargs["plugins"] = plugins
+        if asked["profiler"] is None:
+            kwargs["profiler"] = NoProfiler()
         return super().instantiate_trainer(**kwargs)
 
     def _made(self, part: str) -> str:
@@ -166,6 +169,7 @@ class QMixCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Refuse what could not be trained or evaluated before anything is written."""
+        skip_empty_hooks(self.trainer, self.model)
         if self.subcommand == "fit":
             self._refuse_unknown_monitor()
             self._refuse_endless_schedule()
@@ -240,7 +244,7 @@ class QMixCLI(LightningCLI):
             refuse(f"{folder} holds another run (config.yaml). Choose an empty folder, or move it away.")
 
     def _refuse_unknown_monitor(self) -> None:
-        monitor, told = self._get(self.config, "checkpoint")["monitor"], self.datamodule.rollout.env.info_keys
+        monitor, told = self._get(self.config, "checkpoint")["monitor"], self.datamodule.rollout.info_keys
         known = ["return", "episode_length", *(name for name, key in OUTCOMES.items() if key in told)]
         if monitor is not None and monitor.startswith("val/") and monitor.removeprefix("val/") not in known:
             refuse(

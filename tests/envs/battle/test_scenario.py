@@ -9,7 +9,7 @@ from qmix_lightning.envs.battle.unit_types import load_unit
 MAP = """
 terrain = "field"
 episode_limit = 60
-attack_move_to = [9.0, 16.0]
+attack_move_to = [0.5, 1.5]
 [[allies]]
 unit = "rifle"
 count = 3
