@@ -196,3 +196,16 @@ def test_an_agent_that_is_shot_does_not_answer():
     scene.play(4)
     assert scene["a"]["health"] < 45
     assert scene["A"]["health"] == 45
+
+
+def test_neither_side_of_a_duel_is_favoured():
+    wins = {"a": 0, "A": 0, "": 0}
+    for seed in range(200):
+        scene = Scene("a...A", seed=seed)
+        scene.attack("a", "A")
+        scene.attack("A", "a")
+        scene.until(lambda scene=scene: scene["a"]["health"] == 0 or scene["A"]["health"] == 0)
+        wins["".join(name for name in "aA" if scene[name]["health"] > 0)] += 1
+    # Seven jitters decide; a difference of three standard errors is 3 * sqrt(200) = 42.
+    assert abs(wins["a"] - wins["A"]) < 42
+    assert 0 < wins[""] < 50  # both in one loop
