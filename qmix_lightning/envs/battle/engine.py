@@ -6,7 +6,7 @@ from typing import Any
 
 from qmix_lightning.envs.battle.combat import burst, engage, fly, forget_the_dead, recover, take_damage
 from qmix_lightning.envs.battle.compiling import SOURCES, kernel, subroutine
-from qmix_lightning.envs.battle.discovery import discover
+from qmix_lightning.envs.battle.discovery import discover, forget
 from qmix_lightning.envs.battle.healing import heal
 from qmix_lightning.envs.battle.movement import SEPARATION_PASSES, plan_step, separate, shift
 from qmix_lightning.envs.battle.observation import observe
@@ -87,6 +87,7 @@ def begin_battle(units: Any, world: Any, law: Any, clock: Any, lineup: Any, view
     views.last_action[b] = -1
     if world.rules.version == 2:
         discover(units, world, clock)
+        discover(units, world, clock)  # SMACv2's reset looks about already, before the learner does
     observe(units, world, clock, views, b)
 
 
@@ -102,6 +103,29 @@ def first_illegal(action_mask: Any, actions: Any, _: int = SOURCES) -> int:
     return -1
 
 
+@subroutine
+def start_step(units: Any, world: Any, actions: Any) -> None:
+    """Note strength and place before an environment step, and give the agents their orders."""
+    for i in range(units.shape[0]):
+        units[i].health_before = units[i].health
+        units[i].shield_before = units[i].shield
+        units[i].x_before, units[i].y_before = units[i].x, units[i].y
+    for agent in range(world.rules.n_agents):
+        if units[agent].health > 0:
+            give_order(units, world, agent, actions[agent])
+
+
+@kernel
+def trace(battles: Any, world: Any, laws: Any, clocks: Any, actions: Any, loops: Any, _: int = SOURCES) -> None:
+    """Play one environment step of battles and write their units into ``loops`` ``[L, B, U]`` after every game loop."""
+    for b in range(battles.shape[0]):
+        start_step(battles[b], world, actions[b])
+        for loop in range(loops.shape[0]):
+            game_loop(battles[b], world, laws[b], clocks[b])
+            for i in range(battles.shape[1]):
+                loops[loop, b, i] = battles[b, i]
+
+
 @kernel
 def advance(
     battles: Any, world: Any, laws: Any, clocks: Any, views: Any, actions: Any, first: int, end: int, _: int = SOURCES
@@ -115,13 +139,9 @@ def advance(
 def play_step(units: Any, world: Any, law: Any, clock: Any, views: Any, actions: Any, b: int) -> None:
     """Play one environment step of battle ``b``: orders, ``step_mul`` game loops, and what came of it."""
     n_agents, n_units = world.rules.n_agents, units.shape[0]
-    for i in range(n_units):
-        units[i].health_before = units[i].health
-        units[i].shield_before = units[i].shield
     for agent in range(n_agents):
         views.last_action[b, agent] = actions[agent]
-        if units[agent].health > 0:
-            give_order(units, world, agent, actions[agent])
+    start_step(units, world, actions)
     for _loop in range(world.rules.step_mul):
         game_loop(units, world, law, clock)
     clock.steps += 1
@@ -133,5 +153,6 @@ def play_step(units: Any, world: Any, law: Any, clock: Any, views: Any, actions:
     views.dead_allies[b, 0] = n_agents - alive(units, 0, n_agents)
     views.dead_enemies[b, 0] = n_units - n_agents - alive(units, n_agents, n_units)
     if world.rules.version == 2:
+        forget(units, world)
         discover(units, world, clock)
     observe(units, world, clock, views, b)

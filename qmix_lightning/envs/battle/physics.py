@@ -42,7 +42,8 @@ class Physics:
         scan_period: Game loops between two looks of an enemy for a target.
         medivac_follows: Whether the enemies' medivacs follow their army while nobody is wounded, or stay.
         standing_weight: How much a standing unit yields to a push, where a moving one yields 1.
-        creep_decay: Whether buildings off creep lose health.
+        creep_decay: Whether buildings off creep lose health, as the catalogue and players say of the spine crawler; on
+            2s_vs_1sc there is no creep.
         pathing: Which reading of the map archive says where units can walk, ``"inner"`` or ``"outer"`` (a cell wider).
 
     Raises:
@@ -55,7 +56,7 @@ class Physics:
     scan_period: int = 8
     medivac_follows: bool = True
     standing_weight: float = 0.2
-    creep_decay: bool = False
+    creep_decay: bool = True
     pathing: Pathing = "inner"
 
     def __post_init__(self) -> None:
