@@ -6,11 +6,11 @@ import argparse
 
 import torch
 
-from benchmarks import demo, learners, lightning_share, loss, precision, rollout, sampling, saving, simulator, update
+from benchmarks import battle, demo, learners, lightning_share, loss, precision, rollout, sampling, saving, update
 from benchmarks.timing import show
 
 SCRIPTS = {
-    "simulator": simulator, "rollout": rollout, "loss": loss, "update": update, "learners": learners,
+    "battle": battle, "rollout": rollout, "loss": loss, "update": update, "learners": learners,
     "lightning": lightning_share, "sampling": sampling, "saving": saving, "precision": precision, "demo": demo,
 }  # fmt: skip
 
@@ -37,7 +37,7 @@ def main(args: list[str] | None = None) -> None:
     if options.command is not None:
         show(SCRIPTS[options.command].run(options))
     else:
-        chosen = ("simulator", "rollout", "loss", "update", "lightning", "sampling", "saving")
+        chosen = ("battle", "rollout", "loss", "update", "lightning", "sampling", "saving")
         show([table for name in chosen for table in SCRIPTS[name].run(parser.parse_args([name]))])
 
 

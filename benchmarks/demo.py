@@ -71,7 +71,7 @@ def train(recipe: Path, seed: int, arguments: Sequence[str], folder: Path) -> Ru
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     cpu, wall = _children_seconds() - before, time.perf_counter() - start
     if done.returncode:
-        raise RuntimeError(f"Seed {seed} failed with exit status {done.returncode}: {done.stderr[-500:]}")
+        raise RuntimeError(f"Seed {seed} failed with exit status {done.returncode}: {done.stderr[-2000:]}")
     # The newest, for a folder that was used before.
     log = max(folder.glob("logs/*/*/config.yaml"), key=lambda path: path.stat().st_mtime).parent
     updates = re.search(r"^  max_steps: (\d+)", (log / "config.yaml").read_text(), re.MULTILINE)

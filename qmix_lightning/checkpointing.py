@@ -1,15 +1,20 @@
-"""Checkpoints that are whole or not there, and which of them is the last."""
+"""Checkpoints that are whole or not there, which of them is the last, and whether one is of another learner."""
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
+
+from qmix_lightning.spec import TaskSpec
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -89,3 +94,47 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def refuse_other_task(task: Mapping[str, Any] | None, spec: TaskSpec) -> None:
+    """Refuse a checkpoint of another task.
+
+    Args:
+        task: The fields of the checkpoint's :class:`TaskSpec`; None if it has none.
+        spec: The task at hand.
+
+    Raises:
+        ValueError: If their sizes differ.
+    """
+    ours = asdict(spec)
+    sizes = ("n_agents", "n_actions", "observation_size", "state_size")
+    if task is None or any(task[size] != ours[size] for size in sizes):
+        came = "of nothing that QLearner saved" if task is None else f"of {task['name']} ({_sizes(task)})"
+        raise ValueError(
+            f"The checkpoint is {came}, but the task is {spec.name} ({_sizes(ours)})."
+            " Choose the checkpoint's own task with data.env, or another checkpoint."
+        )
+
+
+def refuse_other_networks(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> None:
+    """Refuse the parameters of other networks: those kept as a tensordict load whatever they are given.
+
+    Args:
+        theirs: A checkpoint's, by name.
+        ours: The learner's.
+
+    Raises:
+        ValueError: If there are others, or of other shapes.
+    """
+    before, now = ({name: list(tensor.shape) for name, tensor in state.items()} for state in (theirs, ours))
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            raise ValueError(
+                f"The checkpoint has other networks than the model: {name} is {before.get(name, 'missing')} there"
+                f" and {now.get(name, 'missing')} here. Give the agent, mixer and target_update that it was"
+                " trained with; the config.yaml of its run tells."
+            )
+
+
+def _sizes(task: Mapping[str, Any]) -> str:
+    return f"{task['n_agents']} agents, {task['n_actions']} actions, observation {task['observation_size']}"

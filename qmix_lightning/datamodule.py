@@ -38,6 +38,9 @@ Stage = Literal["train", "val", "test"]
 _EVALUATED_AT_ONCE = 128
 """Battles that an evaluation plays side by side, and again until there are enough."""
 
+_EXPONENTS = (0.6, 0.4)
+"""α and β of prioritised replay, after Schaul et al., "Prioritized Experience Replay", 2016."""
+
 _SIDECARS = "replay"
 """Folder, beside the checkpoints, of what each process saves for itself."""
 
@@ -68,9 +71,9 @@ class ReplayDataModule(LightningDataModule):
         replay_device: Where the replay is kept, e.g. "cuda"; None is where the battles are, mostly the CPU.
         prioritised: Whether episodes are replayed the more often the larger their errors were, instead of all alike.
             Needs the callback ReplayPriorities, which the command line adds.
-        priority_exponent: Exponent α of the priorities in prioritised replay; 0 is uniform.
+        priority_exponent: Exponent α of the priorities in prioritised replay, and of no other; 0 is uniform.
         importance_exponent: Exponent β, at the start of training, of the weights that take the bias of prioritised
-            replay out of the loss; 1, which takes all of it, is reached at the trainer's last update.
+            replay, and of no other, out of the loss; 1, which takes all of it, is reached at the trainer's last update.
         overlap: Whether the battles that the next batch needs are played in a thread during this update, by the
             policy from before it. The course of training depends on this choice, not on which of the two is faster.
         replay_checkpoint: Where checkpoints keep the replay, without which a run does not go on exactly: in files
@@ -112,8 +115,8 @@ class ReplayDataModule(LightningDataModule):
         replay_folder: str | None = None,
         replay_device: str | None = None,
         prioritised: bool = False,
-        priority_exponent: float = 0.6,
-        importance_exponent: float = 0.4,
+        priority_exponent: float = _EXPONENTS[0],
+        importance_exponent: float = _EXPONENTS[1],
         overlap: bool = False,
         replay_checkpoint: ReplayCheckpoint = "sidecar",
         val_episodes: int = 128,
@@ -127,6 +130,12 @@ class ReplayDataModule(LightningDataModule):
         ):  # fmt: skip
             if number <= 0:
                 raise ValueError(f"{name} must be positive, got {number}.")
+        if not prioritised and (priority_exponent, importance_exponent) != _EXPONENTS:
+            raise ValueError(
+                f"priority_exponent {priority_exponent} and importance_exponent {importance_exponent} are of"
+                " prioritised replay, but prioritised is False, and they would do nothing. Set prioritised=True, or"
+                " leave them out."
+            )
         self.env, self.env_options, self.num_envs = env, env_options or {}, num_envs
         self.batch_size, self.capacity, self.replay_ratio = batch_size, capacity, replay_ratio
         self.compact, self.replay_precision = compact, replay_precision

@@ -18,6 +18,7 @@ from torch.optim import Adam, Optimizer, RMSprop
 from qmix_lightning.agents.base import AbstractAgent
 from qmix_lightning.agents.gru import GRUAgent
 from qmix_lightning.agents.inputs import previous_action
+from qmix_lightning.checkpointing import refuse_other_networks, refuse_other_task
 from qmix_lightning.exploration.epsilon_greedy_policy import EpsilonGreedyPolicy
 from qmix_lightning.exploration.schedules import linear
 from qmix_lightning.metrics.outcome import (
@@ -169,6 +170,13 @@ class QLearner(LightningModule):
         self.evaluation: dict[str, tuple[float, float, float]] = {}
         self._snapshot: EpsilonGreedyPolicy | None = None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute: which hook Lightning is in, thirty times a step, without asking if it is a parameter."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     @property
     def agent(self) -> AbstractAgent:
         """The network that values each agent's actions."""
@@ -192,8 +200,7 @@ class QLearner(LightningModule):
     @property
     def policy(self) -> EpsilonGreedyPolicy:
         """Who plays: the agents as they are being trained."""
-        greedy_agent = self.agent if self.hparams["greedy_network"] == "online" else self.target_agent
-        return EpsilonGreedyPolicy(self.agent, greedy_agent, self.epsilon, self._autocast)
+        return EpsilonGreedyPolicy(self.agent, self._greedy_agent, self.epsilon, self._autocast)
 
     def initial_memory(self, battles: int) -> Tensor:
         """Memory of agents that have not seen anything yet; see :class:`~qmix_lightning.spec.Policy`."""
@@ -210,7 +217,10 @@ class QLearner(LightningModule):
         generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Choose one legal action for every agent; see :class:`~qmix_lightning.spec.Policy`."""
-        return self.policy.act(observation, action_mask, last_action, memory, env_steps=env_steps, generator=generator)
+        # Only who is asked is looked up, which costs as much as the network of a few battles.
+        agent = self._greedy_agent if env_steps is None else self.agent
+        policy = EpsilonGreedyPolicy(agent, agent, self.epsilon, self._autocast)
+        return policy.act(observation, action_mask, last_action, memory, env_steps=env_steps, generator=generator)
 
     def snapshot(self) -> Policy:
         """Return a policy that stays as the agents are now, until the next call brings it up to date."""
@@ -237,6 +247,18 @@ class QLearner(LightningModule):
         if self._is_logging_step():
             gradients = [p.grad for p in self.loss.parameters() if p.grad is not None]
             self._log_train(grad_norm=torch.nn.utils.get_total_norm(gradients))
+
+    def setup(self, stage: str) -> None:
+        """Look at how the trainer computes.
+
+        Raises:
+            ValueError: If it would train in float16 alone.
+        """
+        if stage == "fit" and self.trainer.precision == "16-true":
+            raise ValueError(
+                "Expected a precision in which QLearner can learn, got 16-true: steps of its optimizer vanish or"
+                " overflow in float16, and nothing scales its gradients. Take 16-mixed, bf16-mixed or bf16-true."
+            )
 
     def configure_optimizers(self) -> Any:
         """One optimizer for agent and mixer, and the decay of its learning rate if there is one."""
@@ -286,21 +308,17 @@ class QLearner(LightningModule):
         Raises:
             ValueError: If the checkpoint's task or networks have other sizes than these, or it is not of a QLearner.
         """
-        _refuse_other_task(checkpoint.get("task"), self.spec)
+        refuse_other_task(checkpoint.get("task"), self.spec)
         # Discounts are options, not networks: those of this learner hold.
         state, options = checkpoint["state_dict"], "loss._value_estimator."
         for name in [name for name in state if name.startswith(options)]:
             del state[name]
         state.update({name: value for name, value in self.state_dict().items() if name.startswith(options)})
-        # Parameters kept as a tensordict load whatever they are given: networks of other layers would go unnoticed.
-        theirs, ours = _shapes(state), _shapes(self.state_dict())
-        for name in sorted(theirs.keys() | ours.keys()):
-            if theirs.get(name) != ours.get(name):
-                raise ValueError(
-                    f"The checkpoint has other networks than the model: {name} is {theirs.get(name, 'missing')} there"
-                    f" and {ours.get(name, 'missing')} here. Give the agent, mixer and target_update that it was"
-                    " trained with; the config.yaml of its run tells."
-                )
+        refuse_other_networks(state, self.state_dict())
+
+    @property
+    def _greedy_agent(self) -> AbstractAgent:
+        return self.agent if self.hparams["greedy_network"] == "online" else self.target_agent
 
     def _autocast(self) -> AbstractContextManager[object]:
         """What Lightning opens around its steps in mixed precision; battles are played outside of them."""
@@ -367,23 +385,3 @@ def _refuse_bad_options(options: Mapping[str, Any]) -> None:
     rate, final_rate = options["learning_rate"], options["final_learning_rate"]
     if final_rate is not None and not 0 <= final_rate <= rate:
         raise ValueError(f"final_learning_rate must lie between 0 and learning_rate {rate}, got {final_rate}.")
-
-
-def _refuse_other_task(task: Mapping[str, Any] | None, spec: TaskSpec) -> None:
-    """Raise ValueError, in words, unless a checkpoint's ``"task"`` has the sizes of ``spec``."""
-    ours = asdict(spec)
-    sizes = ("n_agents", "n_actions", "observation_size", "state_size")
-    if task is None or any(task[size] != ours[size] for size in sizes):
-        came = "of nothing that QLearner saved" if task is None else f"of {task['name']} ({_sizes(task)})"
-        raise ValueError(
-            f"The checkpoint is {came}, but the task is {spec.name} ({_sizes(ours)})."
-            " Choose the checkpoint's own task with data.env, or another checkpoint."
-        )
-
-
-def _sizes(task: Mapping[str, Any]) -> str:
-    return f"{task['n_agents']} agents, {task['n_actions']} actions, observation {task['observation_size']}"
-
-
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    return {name: list(tensor.shape) for name, tensor in state.items()}

@@ -208,3 +208,9 @@ def test_a_module_that_cannot_play_is_refused():
     words = r"module to be a Policy, with initial_memory and act, got Mute\. QLearner is one"
     with pytest.raises(TypeError, match=words):
         quiet_trainer(1).fit(Mute(), small_data())
+
+
+@pytest.mark.parametrize("option", ["priority_exponent", "importance_exponent"])
+def test_an_exponent_of_prioritised_replay_without_it_is_refused(option):
+    with pytest.raises(ValueError, match=rf"{option} 0.9 .*prioritised is False, and they would do nothing"):
+        ReplayDataModule("matrix/two_step", **{option: 0.9})

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from qmix_lightning.agents.base import AbstractAgent
+from qmix_lightning.agents.inference import GRUInference
 from qmix_lightning.agents.inputs import AgentInput, checked_is_init
 from qmix_lightning.functional.packing import Packing
 from qmix_lightning.functional.precision import in_its_precision
@@ -43,12 +44,26 @@ class GRUAgent(AbstractAgent):
         self.input = AgentInput(spec, hidden_size, last_action=last_action, agent_id=agent_id)
         self.gru = nn.GRU(hidden_size, hidden_size)
         self.head = nn.Linear(hidden_size, spec.n_actions)
+        self._inference = GRUInference()
+
+    def initial_memory(self, battles: int) -> Tensor:
+        """Zeros ``[B, N, H]``; asked whenever a battle ends, so that the first of all parameters is not looked for."""
+        return self.head.weight.new_zeros(battles, self.n_agents, self.memory_size)
 
     def step(self, observation: Tensor, last_action: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Value one step and remember it."""
         x = self.input(observation, last_action).relu()
         new = self._cell(x.flatten(0, 1), memory.flatten(0, 1)).view(memory.shape)
         return in_its_precision(self.head, new), new
+
+    def infer(self, observation: Tensor, last_action: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Value one step by compiled loops, where they may be used and a subclass has no step of its own."""
+        if not self._inference.fits():
+            self._inference = GRUInference(self)
+        inference = self._inference
+        if type(self).step is not GRUAgent.step or not inference.takes(observation, last_action, memory):
+            return self.step(observation, last_action, memory)
+        return inference.run(observation, last_action, memory)
 
     def forward(
         self,

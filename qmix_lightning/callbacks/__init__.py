@@ -2,6 +2,7 @@
 
 from qmix_lightning.callbacks.dashboard import CockpitLayout, cockpit
 from qmix_lightning.callbacks.evaluation import EvaluationMonitor
+from qmix_lightning.callbacks.film import BattleFilm
 from qmix_lightning.callbacks.hyperparameters import HyperParameters
 from qmix_lightning.callbacks.monitor import TrainingMonitor
 from qmix_lightning.callbacks.networks import NetworkMonitor
@@ -12,6 +13,7 @@ from qmix_lightning.callbacks.stages import StageTimes
 from qmix_lightning.callbacks.target_networks import TargetUpdater
 
 __all__ = [
+    "BattleFilm",
     "BattleProgress",
     "CockpitLayout",
     "EvaluationMonitor",

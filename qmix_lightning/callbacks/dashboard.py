@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from qmix_lightning.callbacks.evaluation import EvaluationMonitor
+from qmix_lightning.callbacks.film import BattleFilm
 from qmix_lightning.callbacks.hyperparameters import HyperParameters
 from qmix_lightning.callbacks.monitor import TrainingMonitor
 from qmix_lightning.callbacks.networks import NetworkMonitor
@@ -35,13 +36,16 @@ class CockpitLayout(Callback):
                 board.log_layout(layout("battle_won" in data.rollout.env.info_keys, data.prioritised))
 
 
-def cockpit(*, every: int = 10, agent: str | None = None, mixer: str | None = None) -> list[Callback]:
+def cockpit(
+    *, every: int = 10, agent: str | None = None, mixer: str | None = None, film: BattleFilm | None = None
+) -> list[Callback]:
     """The callbacks that fill TensorBoard, in the order in which they belong.
 
     Args:
         every: Logging steps from one histogram to the next.
         agent: What made the agents, as the tab HPARAMS shall show it; None shows the name of their class.
         mixer: Likewise for the mixer.
+        film: Shows battles; None shows one at every evaluation.
 
     Raises:
         ValueError: If ``every`` is not positive.
@@ -56,6 +60,7 @@ def cockpit(*, every: int = 10, agent: str | None = None, mixer: str | None = No
         ReplayMonitor(every),
         NetworkMonitor(every),
         EvaluationMonitor(),
+        film or BattleFilm(),
         HyperParameters(agent, mixer),
         CockpitLayout(),
     ]

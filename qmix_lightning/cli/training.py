@@ -21,8 +21,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
 
-from qmix_lightning.callbacks import BattleProgress, ReplayPriorities, cockpit
+from qmix_lightning.callbacks import BattleFilm, BattleProgress, ReplayPriorities, cockpit
 from qmix_lightning.checkpointing import AtomicCheckpointIO
+from qmix_lightning.cli.overhead import NoProfiler, skip_empty_hooks
 from qmix_lightning.cli.resume import WORDS, checkpoint_of, newest_run
 from qmix_lightning.cli.words import in_a_line, refuse, relative, say
 from qmix_lightning.datamodule import ReplayDataModule
@@ -72,6 +73,7 @@ class QMixCLI(LightningCLI):
         """Let the environment tell the learner the task's sizes, and make the checkpoint an option of its own."""
         parser.link_arguments("data.spec", "model.spec", apply_on="instantiate")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_class_arguments(BattleFilm, "film")
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val/win_rate",
@@ -122,7 +124,9 @@ class QMixCLI(LightningCLI):
         if not fits:
             # An evaluation writes nothing.
             self.save_config_callback = None
-        callbacks: list[Callback] = cockpit(agent=self._made("agent"), mixer=self._made("mixer"))
+        callbacks: list[Callback] = cockpit(
+            agent=self._made("agent"), mixer=self._made("mixer"), film=self._get(self.config_init, "film")
+        )
         if asked["enable_progress_bar"] is not False:
             callbacks.append(BattleProgress())
         own = [type(callback) for callback in asked["callbacks"] or []]
@@ -150,6 +154,8 @@ class QMixCLI(LightningCLI):
             if not any(isinstance(plugin, kind) for plugin in plugins):
                 plugins = [*plugins, *ours]
         kwargs["plugins"] = plugins
+        if asked["profiler"] is None:
+            kwargs["profiler"] = NoProfiler()
         return super().instantiate_trainer(**kwargs)
 
     def _made(self, part: str) -> str:
@@ -163,6 +169,7 @@ class QMixCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Refuse what could not be trained or evaluated before anything is written."""
+        skip_empty_hooks(self.trainer, self.model)
         if self.subcommand == "fit":
             self._refuse_unknown_monitor()
             self._refuse_endless_schedule()
@@ -323,19 +330,25 @@ class QMixCLI(LightningCLI):
         self.trainer.test(**kwargs, verbose=False)
 
 
-def train(args: list[str] | None = None) -> None:
-    """Train or evaluate: ``qmix fit|validate|test``."""
-    # Lightning speaks of seeds, devices and stops at length; what matters is printed by BattleProgress and the report.
+def quieten() -> None:
+    """Silence what Lightning says of seeds, devices and stops, at length; our own words say what matters."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Whoever asks for a profiler wants to read what it found.
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)
     # Lightning 2.6 itself calls what torch 2.13 has deprecated.
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+    # Whoever watches speaks to the same command line by other words.
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
     # Every run has a folder of its own, also one that goes on from another's checkpoint.
     warnings.filterwarnings("ignore", message="The dirpath has changed from .*")
     # Nothing but `--ckpt_path last` goes on in a folder that is there, and that is what it was asked for.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+
+
+def train(args: list[str] | None = None) -> None:
+    """Train or evaluate: ``qmix fit|validate|test``."""
+    quieten()
     QMixCLI(args)
     # Lightning does so for GPUs only; a process that ends while gloo's threads run may be aborted.
     if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from qmix_lightning.functional.compiling import kernel, may_compute, readable
 from qmix_lightning.functional.values import legal_argmax
 
 
@@ -37,5 +41,31 @@ def epsilon_greedy(value: Tensor, mask: Tensor, epsilon: float, generator: Gener
     # cheaper than torch.multinomial. In half precision the keys would collide and favour the first action.
     *batch, n_actions = value.shape
     draws = torch.rand(*batch, n_actions + 1, device=value.device, generator=generator)
+    if value.dtype == torch.float32 and mask.shape == value.shape and may_compute() and readable(value, mask):
+        values, legal, keys = (tensor.numpy().reshape(-1, tensor.shape[-1]) for tensor in (value, mask, draws))
+        chosen = np.empty(batch, dtype=np.int64)
+        if _choose(values, legal, keys, np.float32(epsilon), chosen.reshape(-1)):
+            return torch.from_numpy(chosen)
     explores = draws.narrow(-1, n_actions, 1) < epsilon
     return legal_argmax(torch.where(explores, draws.narrow(-1, 0, n_actions), value), mask)
+
+
+@kernel
+def _choose(value: Any, mask: Any, draws: Any, epsilon: Any, chosen: Any) -> bool:
+    """Write what follows from the draws ``[M, A + 1]`` in one pass; False if a row has no legal action above -∞."""
+    n_rows, n_actions = value.shape
+    found = True
+    for i in range(n_rows):
+        explores, best, action = draws[i, n_actions] < epsilon, _NOTHING, -1
+        for a in range(n_actions):
+            # Chosen, not branched to: a processor that guesses at masks and draws takes three times as long.
+            key = draws[i, a] if explores else value[i, a]
+            key = key if mask[i, a] else _NOTHING
+            if key > best:
+                best, action = key, a
+        found &= action >= 0
+        chosen[i] = action
+    return found
+
+
+_NOTHING = np.float32(-np.inf)

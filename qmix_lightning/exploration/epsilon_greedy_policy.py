@@ -60,7 +60,7 @@ class EpsilonGreedyPolicy:
         agent = self.greedy_agent if env_steps is None else self.agent
         with self.autocast():
             # In true half or double precision memories are what the agents are, and observations are not.
-            value, following = agent.step(observation.to(memory.dtype), last_action, memory)
+            value, following = agent.infer(observation.to(memory.dtype), last_action, memory)
         memory = following.to(memory.dtype)
         if env_steps is None:
             return legal_argmax(value, action_mask), memory

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
@@ -11,7 +11,8 @@ from torch import Generator, Tensor
 
 from qmix_lightning.envs.base import AbstractEnvironment
 from qmix_lightning.rollout.base import AbstractRollout
-from qmix_lightning.rollout.episodes import WHOLE_VIEW, EpisodeRecorder, Key
+from qmix_lightning.rollout.episodes import WHOLE_VIEW, EpisodeRecorder
+from qmix_lightning.rollout.recording import Key
 from qmix_lightning.spec import ACTION_MASK, NO_ACTION, OBSERVATION, Policy
 
 
@@ -195,25 +196,21 @@ class BatchedRollout(AbstractRollout):
     def _advance(self, policy: Policy, env_steps: int | None) -> tuple[Tensor, TensorDict] | None:
         observation, action_mask = self._view.get(OBSERVATION), self._view.get(ACTION_MASK)
         here, there = observation.device, self._memory.device
+        if here != there:
+            observation, action_mask = observation.to(there), action_mask.to(there)
         action, memory = policy.act(
-            observation.to(there),
-            action_mask.to(there),
-            self._last_action,
-            self._memory,
-            env_steps=env_steps,
-            generator=self._generator,
+            observation, action_mask, self._last_action, self._memory, env_steps=env_steps, generator=self._generator
         )
-        view = self.env.step(action.to(here))
-        ended = self._recorder.record(action.to(here), view)
+        done = action if here == there else action.to(here)
+        view = self.env.step(done)
+        ended = self._recorder.record(done, view)
         if ended is not None:
-            restart = view.get("done").flatten().clone()
-            view = self.env.reset(restart)
+            view = self.env.reset(view.get("done").flatten().clone())
             self._recorder.begin(view, ended[0])
             # Out of place, because both tensors came from the policy and may be its own. In mixed precision a memory
             # that was computed can have another dtype than one that begins.
-            fresh, restart = policy.initial_memory(1).to(memory.dtype), restart.to(there)
-            memory = torch.where(restart.view(-1, 1, 1), fresh, memory)
-            action = action.masked_fill(restart.view(-1, 1), NO_ACTION)
+            which, fresh = ended[0].to(there), policy.initial_memory(len(ended[0])).to(memory.dtype)
+            memory, action = memory.index_copy(0, which, fresh), action.index_fill(0, which, NO_ACTION)
         self._view, self._memory, self._last_action = view, memory, action
         return ended
 
@@ -231,13 +228,14 @@ class BatchedRollout(AbstractRollout):
         return torch.cat(episodes)[torch.cat(battles).argsort()]
 
 
-def _ordinary_tensors() -> ExitStack:
+def _ordinary_tensors() -> AbstractContextManager[object]:
     """Work without a graph, but not in inference mode.
 
     Lightning validates in inference mode, whose tensors could not be written to by a later step outside of it.
     """
+    if not torch.is_inference_mode_enabled():
+        return torch.no_grad()
     context = ExitStack()
-    if torch.is_inference_mode_enabled():
-        context.enter_context(torch.inference_mode(False))
+    context.enter_context(torch.inference_mode(False))
     context.enter_context(torch.no_grad())
     return context

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor
 
+from qmix_lightning.rollout.recording import Key, SteadyViews, copyable, same, tensors_of
 from qmix_lightning.spec import (
     ACTION,
     ACTION_MASK,
@@ -23,8 +24,6 @@ from qmix_lightning.spec import (
     TaskSpec,
 )
 
-Key = str | tuple[str, ...]
-
 WHOLE_VIEW: Final[tuple[Key, ...]] = (OBSERVATION, ACTION_MASK, STATE)
 """What every environment shows before a step."""
 
@@ -36,9 +35,10 @@ class EpisodeRecorder:
     after the last one holds only what was seen at the end, to bootstrap from: its mask is false and its action 0. All
     later steps are padding, zeros with action 0 legal. Nothing is stored twice.
 
-    The record is a ring over time which all battles share, ``[T + 2, B, ...]``: whenever an episode began, every battle
-    writes into the same column, so a step costs one copy a key. An episode that ends is gathered from its columns, its
-    padding from one more column that is never written.
+    The record has T + 1 rows for every battle, a ring over time: whenever an episode began, all battles write into the
+    same column, so a step costs one copy a key. The rows of an episode that ends lie one after the other, as fits a
+    processor's caches; its padding is one more row that is never written. Where the environment shows the same tensors
+    in the computer's memory at every step, compiled loops copy them instead of torch.
 
     Args:
         spec: The task's sizes, of which only ``episode_limit`` T is needed: the rest comes with the first step.
@@ -61,21 +61,29 @@ class EpisodeRecorder:
 
     def __init__(self, spec: TaskSpec, num_envs: int, seen: tuple[Key, ...] = WHOLE_VIEW) -> None:
         self.limit, self.num_envs, self.seen = spec.episode_limit, num_envs, seen
-        self._record: dict[Key, Tensor] = {}  # [(T + 2) B, ...]
+        self._record: dict[Key, Tensor] = {}  # [B (T + 1) + 1, ...]
         self._columns: dict[Key, tuple[Tensor, ...]] = {}  # views of it, [B, ...] each
         self._cursor = 0
         # On the CPU wherever the environment is, and in numpy, whose calls take half as long on a handful of numbers.
         self._length = np.zeros(num_envs, dtype=np.int64)
+        self._ended = np.zeros(num_envs, dtype=np.int64)
         self._steps = np.arange(self.limit + 1)
+        self._views: SteadyViews | None = None
+        self._shown: list[Tensor] = []
 
     def begin(self, view: TensorDict, which: Tensor | None = None) -> None:
         """Start the record of new episodes.
 
         Args:
             view: What ``reset`` of the environment returned.
-            which: ``[k]`` int64 on the CPU, the battles that start anew; None means all.
+            which: ``[k]`` int64 on the CPU, the battles that start anew, all others having been recorded; None means
+                all.
         """
-        self._write({key: view.get(key) for key in self.seen})
+        entries = {key: view.get(key) for key in self.seen}
+        if which is not None and self._views is not None and self._views.show(list(entries.values())):
+            self._views.begin(self._cursor, which.numpy(), self._length)
+            return
+        self._write(entries)
         self._length[slice(None) if which is None else which.numpy()] = 0
 
     def record(self, action: Tensor, outcome: TensorDict) -> tuple[Tensor, TensorDict] | None:
@@ -94,22 +102,21 @@ class EpisodeRecorder:
         """
         if not self._record:
             raise RuntimeError("No episode began yet: EpisodeRecorder.begin(env.reset()) comes before record.")
-        if self._length.max() >= self.limit:
+        views, column, following = self._views_of(outcome), self._cursor, (self._cursor + 1) % (self.limit + 1)
+        if views is not None and views.take(action):
+            count = views.write(action, column, following, self._length, self.limit, self._ended)
+        else:
+            count = self._write_step(action, outcome, following)
+        if count < 0:
             raise RuntimeError(
                 f"Battle {self._length.argmax()} goes on after {self.limit} steps, the episode_limit of its spec. "
                 "The environment must report it done there, and it must begin anew before the next step."
             )
-        done, info = outcome.get("done"), outcome.get("info", None)
-        came: dict[Key, Tensor] = {ACTION: action, REWARD: outcome.get("reward"), DONE: done}
-        came[TERMINATED] = outcome.get("terminated")
-        if info is not None:
-            came.update({(*INFO, name): value for name, value in info.items()})
-        self._write(came)
-        self._length += 1
-        self._cursor = (self._cursor + 1) % (self.limit + 1)
-        self._write({key: outcome.get(key) for key in self.seen})
-        ended = done.cpu().flatten().nonzero().flatten()
-        return (ended, self._episodes(ended.numpy())) if len(ended) else None
+        self._cursor = following
+        if not count:
+            return None
+        ended = self._ended[:count].copy()
+        return torch.from_numpy(ended), self._episodes(ended)
 
     def state_dict(self) -> dict[str, Any]:
         """The episodes under way, from their first step to what is seen now; nothing of those that were handed out.
@@ -130,6 +137,27 @@ class EpisodeRecorder:
             self._make(key, entry.to(device).new_zeros(self.num_envs, *entry.shape[1:]))
             self._record[key].index_copy_(0, where.to(device), entry.to(device))
 
+    def _views_of(self, outcome: TensorDict) -> SteadyViews | None:
+        if self._views is not None and self._views.hold(outcome):
+            return self._views
+        self._views, before, self._shown = None, self._shown, tensors_of(outcome)
+        if same(before, self._shown):
+            came, seen = _came(outcome), {key: outcome.get(key) for key in self.seen}
+            if copyable({**came, **seen}, self._record, self.num_envs):
+                self._views = SteadyViews(outcome, came, seen, came[DONE], self._record)
+        return self._views
+
+    def _write_step(self, action: Tensor, outcome: TensorDict, following: int) -> int:
+        if self._length.max() >= self.limit:
+            return -1
+        self._write({ACTION: action, **_came(outcome)})
+        self._cursor = following
+        self._write({key: outcome.get(key) for key in self.seen})
+        self._length += 1
+        ended = outcome.get("done").flatten().nonzero().flatten().numpy(force=True)
+        self._ended[: len(ended)] = ended
+        return len(ended)
+
     def _write(self, entries: dict[Key, Tensor]) -> None:
         for key, entry in entries.items():
             if key not in self._columns:
@@ -137,17 +165,24 @@ class EpisodeRecorder:
         torch._foreach_copy_([self._columns[key][self._cursor] for key in entries], list(entries.values()))
 
     def _make(self, key: Key, like: Tensor) -> None:
-        columns = like.new_zeros(self.limit + 2, *like.shape)
+        record = like.new_zeros(self.num_envs * (self.limit + 1) + 1, *like.shape[1:])
         if key == ACTION_MASK:
-            columns[-1, ..., 0] = True
-        self._columns[key], self._record[key] = columns.unbind(), columns.flatten(0, 1)
+            record[-1, ..., 0] = True
+        self._record[key] = record
+        self._columns[key] = record[:-1].view(self.num_envs, self.limit + 1, *like.shape[1:]).unbind(1)
+        self._views = None
 
     def _episodes(self, ended: NDArray[np.int64]) -> TensorDict:
-        rows, left = self._rows(ended)
-        rows[left < 0] = self.num_envs * (self.limit + 1)
-        shape = torch.Size(rows.shape)
-        entries = {key: torch.unflatten(entry, 0, shape) for key, entry in self._read(rows.ravel()).items()}
-        entries[MASK] = torch.from_numpy(left > 0).unsqueeze(-1).to(entries[DONE].device)
+        if self._views is not None:
+            entries, played = self._views.cut(self._cursor, ended, self._length)
+            shape = played.shape
+        else:
+            rows, left = self._rows(ended)
+            rows[left < 0] = self.num_envs * (self.limit + 1)
+            shape = torch.Size(rows.shape)
+            entries = {key: entry.view(*shape, *entry.shape[1:]) for key, entry in self._read(rows.ravel()).items()}
+            played = torch.from_numpy(left > 0).to(entries[DONE].device)
+        entries[MASK] = played.unsqueeze(-1)
         return _nested(entries, shape)
 
     def _read(self, rows: NDArray[np.int64]) -> dict[Key, Tensor]:
@@ -161,16 +196,33 @@ class EpisodeRecorder:
         """Where each step of some battles stands in the record, and how many came after it, ``[k, T + 1]`` each."""
         length = self._length[which, None]
         column = (self._cursor - length + self._steps) % (self.limit + 1)
-        return column * self.num_envs + which[:, None], length - self._steps
+        return which[:, None] * (self.limit + 1) + column, length - self._steps
+
+
+def _came(outcome: TensorDict) -> dict[Key, Tensor]:
+    """What a step brought, by the keys of an episode."""
+    info = outcome.get("info", None)
+    came: dict[Key, Tensor] = {REWARD: outcome.get("reward"), DONE: outcome.get("done")}
+    came[TERMINATED] = outcome.get("terminated")
+    if info is not None:
+        came.update({(*INFO, name): value for name, value in info.items()})
+    return came
 
 
 def _nested(entries: dict[Key, Tensor], shape: torch.Size) -> TensorDict:
     """A tensordict of entries that are known to have its shape: checked one by one, they cost as much as to be cut."""
-    here: dict[str, Any] = {}
+    branches: dict[tuple[str, ...], dict[str, Any]] = {(): {}}
     for key, entry in entries.items():
-        if isinstance(key, str):
-            here[key] = entry
-        else:
-            here.setdefault(key[0], {})[key[1:] if len(key) > 2 else key[1]] = entry
-    below = {name: _nested(branch, shape) for name, branch in here.items() if isinstance(branch, dict)}
-    return TensorDict._new_unsafe(here | below, shape)
+        *path, name = (key,) if isinstance(key, str) else key
+        branch = tuple(path)
+        if branch not in branches:
+            branches.update(
+                (branch[:depth], {}) for depth in range(1, len(branch) + 1) if branch[:depth] not in branches
+            )
+        branches[branch][name] = entry
+    # A branch was met before those below it.
+    for branch in reversed(branches):
+        made = TensorDict._new_unsafe(branches[branch], shape)
+        if branch:
+            branches[branch[:-1]][branch[-1]] = made
+    return made

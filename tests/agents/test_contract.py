@@ -1,6 +1,7 @@
 """What every agent must do, measured over all members of the family."""
 
 import inspect
+from copy import deepcopy
 
 import pytest
 import torch
@@ -226,3 +227,67 @@ def test_it_compiles_to_one_graph_if_recurrent_layers_are_allowed(member):
 
 def test_memory_follows_the_parameters(member):
     assert member(SPEC).to(torch.bfloat16).initial_memory(2).dtype == torch.bfloat16
+
+
+def glance(agent, battles=4, seed=3):
+    generator = torch.Generator().manual_seed(seed)
+    observation = torch.randn(battles, 3, 4, generator=generator)
+    last_action = torch.randint(NO_ACTION, 5, (battles, 3), generator=generator)
+    return observation, last_action, torch.randn(battles, 3, agent.memory_size, generator=generator)
+
+
+def assert_infers_as_it_steps(agent, seen):
+    with torch.no_grad():
+        torch.testing.assert_close(agent.infer(*seen), agent.step(*seen), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("battles", [1, 4, 33])
+def test_to_infer_is_to_step_but_for_roundings(member, options, battles):
+    agent = member(SPEC, **options)
+    for seed in range(3):
+        assert_infers_as_it_steps(agent, glance(agent, battles, seed))
+
+
+def test_inferring_follows_the_parameters_wherever_they_are(member):
+    agent = member(SPEC)
+    seen = glance(agent)
+    assert_infers_as_it_steps(agent, seen)
+    optimizer = torch.optim.Adam(agent.parameters(), 0.1)
+    agent.step(*seen)[0].sum().backward()
+    optimizer.step()
+    assert_infers_as_it_steps(agent, seen)
+    agent.load_state_dict(member(SPEC).state_dict())
+    assert_infers_as_it_steps(agent, seen)
+    for parameter in agent.parameters():
+        parameter.data = torch.randn_like(parameter)
+    assert_infers_as_it_steps(agent, seen)
+    agent.double()
+    assert_infers_as_it_steps(agent, [seen[0].double(), seen[1], seen[2].double()])
+
+
+def test_a_copy_infers_by_its_own_parameters(member):
+    agent = member(SPEC)
+    seen = glance(agent)
+    assert_infers_as_it_steps(agent, seen)
+    copy = deepcopy(agent)
+    with torch.no_grad():
+        for parameter in copy.parameters():
+            parameter.add_(1)
+    for each in (copy, agent):
+        assert_infers_as_it_steps(each, seen)
+
+
+def test_what_is_inferred_lasts(member):
+    agent = member(SPEC)
+    with torch.no_grad():
+        kept = agent.infer(*glance(agent, seed=1))
+        before = [tensor.clone() for tensor in kept]
+        agent.infer(*glance(agent, seed=2))
+    assert all(map(torch.equal, kept, before))
+
+
+def test_where_gradients_are_kept_inferring_has_them(member):
+    agent = member(SPEC)
+    agent.infer(*glance(agent))[0].sum().backward()
+    assert all(parameter.grad is not None for parameter in agent.parameters())

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -37,3 +39,51 @@ def test_marks_that_are_not_one_for_each_step_are_refused():
         ValueError, match=r"Expected is_init to be bool of shape \(2, 6, 1\), .* got torch.bool \(2, 6\)"
     ):
         agent(observation, last_action, torch.ones(2, 6, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("action", [-2, 5])
+def test_an_action_that_there_is_not_is_refused(action):
+    agent = GRUAgent(SPEC)
+    last_action = torch.zeros(2, 3, dtype=torch.int64)
+    last_action[1, 2] = action
+    with torch.no_grad(), pytest.raises(IndexError, match=r"Expected last actions from -1, none, to 4, got "):
+        agent.infer(torch.zeros(2, 3, 4), last_action, agent.initial_memory(2))
+
+
+def test_what_lies_otherwise_in_memory_is_inferred_all_the_same():
+    agent, observation = GRUAgent(SPEC), torch.randn(3, 2, 4).transpose(0, 1)
+    last_action, memory = torch.zeros(2, 3, dtype=torch.int64), torch.randn(3, 2, 64).transpose(0, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            agent.infer(observation, last_action, memory), agent.step(observation, last_action, memory)
+        )
+
+
+def test_threads_that_infer_at_once_do_not_meet():
+    agent = GRUAgent(SPEC)
+    generator = torch.Generator().manual_seed(0)
+    seen = [
+        (torch.randn(50, 3, 4, generator=generator), torch.randint(5, (50, 3)), torch.randn(50, 3, 64))
+        for _ in range(8)
+    ]
+
+    def infer(each):
+        with torch.no_grad():
+            return [agent.infer(*each) for _ in range(100)]
+
+    with ThreadPoolExecutor(8) as threads:
+        for each, inferred in zip(seen, threads.map(infer, seen), strict=True):
+            for one in inferred:
+                torch.testing.assert_close(one, agent.step(*each), rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_of_a_subclass_is_what_is_inferred():
+    class Constant(GRUAgent):
+        def step(self, observation, last_action, memory):
+            return torch.full((*last_action.shape, self.n_actions), 7.0), memory
+
+    with torch.no_grad():
+        value, _ = Constant(SPEC).infer(
+            torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, 64)
+        )
+    assert (value == 7).all()

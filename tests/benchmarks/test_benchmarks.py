@@ -26,7 +26,7 @@ def rows_of(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
 
 
 def test_the_simulator_prints_a_row_for_each_combination(capsys):
-    run("simulator --maps 3m 8m --batches 1 4 --threads 1 2 --rounds 1 --block 0.001")
+    run("battle --maps 3m 8m --batches 1 4 --threads 1 2 --rounds 1 --block 0.001")
     rows = rows_of(capsys)
     # Two threads have nothing to share at one battle.
     sizes = [("1", "1"), ("4", "1"), ("4", "2")]
@@ -99,7 +99,7 @@ def test_a_failing_demo_is_told_with_its_last_words():
 
 def test_unknown_arguments_are_refused(capsys):
     with pytest.raises(SystemExit):
-        run("simulator --map 3m")
+        run("battle --map 3m")
     assert "unknown arguments --map 3m" in capsys.readouterr().err
 
 

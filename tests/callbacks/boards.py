@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from qmix_lightning.callbacks.dashboard import cockpit
+from qmix_lightning.callbacks.film import BattleFilm
 from qmix_lightning.callbacks.priorities import ReplayPriorities
 from qmix_lightning.datamodule import ReplayDataModule
 from qmix_lightning.logger import EnvStepLogger
@@ -37,6 +38,7 @@ def fitted(
     learner: dict[str, Any] | None = None,
     callbacks: list[Callback] | None = None,
     ckpt_path: Path | None = None,
+    film: BattleFilm | None = None,
     **options: Any,
 ) -> tuple[Trainer, QLearner, ReplayDataModule]:
     """Train with prioritised replay; log every second update, all that is drawn seldom too; evaluate every third."""
@@ -44,7 +46,7 @@ def fitted(
     module = small_learner(made, **(learner or {}))
     trainer = quiet_trainer(
         updates,
-        callbacks=[*cockpit(every=1), ReplayPriorities(), *(callbacks or [])],
+        callbacks=[*cockpit(every=1, film=film), ReplayPriorities(), *(callbacks or [])],
         **{
             "logger": EnvStepLogger("run", str(folder), version="one"), "log_every_n_steps": 2,
             "val_check_interval": 3, "limit_val_batches": 1, **options,

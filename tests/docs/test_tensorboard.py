@@ -10,6 +10,7 @@ from tests.training import LIGHTNINGS_OWN_WARNING, ROOT, SMALL, qmix
 PAGE = ROOT / "docs/tensorboard.md"
 TEXT = PAGE.read_text()
 ENTRIES = re.findall(r"^\* ((?:`\w+/\w+`(?:, )?)+): (.*?)(?=^\* |^$)", TEXT, re.MULTILINE | re.DOTALL)
+KINDS = ("scalars", "histograms", "images")
 ONLY_PRIORITISED = {"train/beta", "train/priority_max", "replay/priority"}
 
 
@@ -25,7 +26,7 @@ def test_everything_that_is_written_is_explained_and_nothing_else(tmp_path, monk
     recipe = ROOT / "recipes/battle/3m.yaml"
     qmix("fit", "--config", recipe, *SMALL, *often, f"--data.prioritised={str(prioritised).lower()}")
     tags = EventAccumulator(str(tmp_path / "logs/battle-3m/version_0")).Reload().Tags()
-    written = {re.sub(r"agent_\d+$", "agent_i", tag) for kind in ("scalars", "histograms") for tag in tags[kind]}
+    written = {re.sub(r"agent_\d+$", "agent_i", tag) for kind in KINDS for tag in tags[kind]}
     assert written == explained() - (set() if prioritised else ONLY_PRIORITISED)
 
 

@@ -62,3 +62,21 @@ def test_an_epsilon_that_is_no_probability_is_refused(epsilon):
 def test_an_agent_without_a_legal_action_is_refused():
     with pytest.raises(ValueError, match="legal action"):
         epsilon_greedy(torch.zeros(2, 3), torch.tensor([[True] * 3, [False] * 3]), 1.0)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("shape", [(9,), (1, 1, 1), (7, 3, 9), (0, 3, 9)])
+def test_the_compiled_loop_chooses_as_torch_does(epsilon, shape):
+    value = torch.randn(shape, generator=Generator().manual_seed(0)).round()  # with equals
+    mask = torch.rand(shape, generator=Generator().manual_seed(1)) < 0.5
+    mask[..., -1] = True
+    expected = epsilon_greedy(value.double(), mask, epsilon, Generator().manual_seed(2))
+    with torch.no_grad():
+        assert torch.equal(epsilon_greedy(value, mask, epsilon, Generator().manual_seed(2)), expected)
+
+
+def test_rows_without_a_legal_action_are_refused_by_the_compiled_loop_too():
+    mask = torch.ones(2, 3, 4, dtype=torch.bool)
+    mask[1, 2] = False
+    with torch.no_grad(), pytest.raises(ValueError, match=r"Expected a legal action .* none at index \[1, 2\]"):
+        epsilon_greedy(torch.zeros(2, 3, 4), mask, 0.5)

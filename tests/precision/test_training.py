@@ -144,3 +144,9 @@ def test_a_run_goes_on_in_any_precision_of_single_precision_parameters(first: st
         small_learner(again), again, ckpt_path=tmp_path / "two.ckpt"
     )
     assert len(errors.losses) == 2
+
+
+def test_float16_alone_is_refused() -> None:
+    data = small_data()
+    with pytest.raises(ValueError, match=r"got 16-true: .* Take 16-mixed, bf16-mixed or bf16-true"):
+        quiet_trainer(1, **options("16-true")).fit(small_learner(data), data)

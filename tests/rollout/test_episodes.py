@@ -10,13 +10,13 @@ def first_legal(view):
     return view[ACTION_MASK].int().argmax(-1)
 
 
-def play(env, steps):
+def play(env, steps, each=lambda step, view: view):
     """Record with a plain loop of the documented calls; returns the episodes in the order in which they ended."""
     recorder, view, rows = EpisodeRecorder(env.spec, env.num_envs), env.reset(), []
     recorder.begin(view)
-    for _ in range(steps):
+    for step in range(steps):
         action = first_legal(view) + 0
-        view = env.step(action)
+        view = each(step, env.step(action))
         if (ended := recorder.record(action, view)) is not None:
             which, episodes = ended
             rows.extend(episodes.unbind(0))
@@ -98,6 +98,32 @@ def test_dtypes_are_those_of_the_contract():
         key: row[key].dtype for key in (OBSERVATION, ACTION_MASK, ACTION, REWARD, DONE, (*INFO, "battle_won"), MASK)
     }
     assert list(dtypes.values()) == [torch.float32, torch.bool, torch.int64, torch.float32, *[torch.bool] * 3]
+
+
+@pytest.mark.parametrize("fresh", [lambda step: True, lambda step: step % 2, lambda step: step // 7 % 2])
+def test_it_makes_no_difference_whether_views_are_the_same_tensors_every_step(fresh):
+    def each(step, view):
+        return view.clone() if fresh(step) else view
+
+    ours, theirs = (play(CountingEnv(num_envs=4, limit=5), 60, *how) for how in ([each], []))
+    assert len(ours) == len(theirs) > 20
+    assert all((one == other).all() for one, other in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.double, torch.Tensor.long])
+def test_views_of_another_type_are_recorded_as_they_are(change):
+    def each(step, view):
+        return view.replace({STATE: change(view[STATE])})
+
+    env = CountingEnv(num_envs=2, limit=5)
+    state = change(env.reset()[STATE])
+    recorder = EpisodeRecorder(env.spec, 2)
+    recorder.begin(each(0, env.reset()))
+    ended = None
+    while ended is None:
+        action = first_legal(env.reset(torch.zeros(2, dtype=torch.bool)))
+        ended = recorder.record(action, each(0, env.step(action)))
+    assert ended[1][STATE].dtype == state.dtype
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4, 17])

@@ -102,6 +102,28 @@ def first_illegal(action_mask: Any, actions: Any, _: int = SOURCES) -> int:
     return -1
 
 
+@subroutine
+def start_step(units: Any, world: Any, actions: Any) -> None:
+    """Note health and shields before an environment step, and give the agents their orders."""
+    for i in range(units.shape[0]):
+        units[i].health_before = units[i].health
+        units[i].shield_before = units[i].shield
+    for agent in range(world.rules.n_agents):
+        if units[agent].health > 0:
+            give_order(units, world, agent, actions[agent])
+
+
+@kernel
+def trace(battles: Any, world: Any, laws: Any, clocks: Any, actions: Any, loops: Any, _: int = SOURCES) -> None:
+    """Play one environment step of battles and write their units into ``loops`` ``[L, B, U]`` after every game loop."""
+    for b in range(battles.shape[0]):
+        start_step(battles[b], world, actions[b])
+        for loop in range(loops.shape[0]):
+            game_loop(battles[b], world, laws[b], clocks[b])
+            for i in range(battles.shape[1]):
+                loops[loop, b, i] = battles[b, i]
+
+
 @kernel
 def advance(
     battles: Any, world: Any, laws: Any, clocks: Any, views: Any, actions: Any, first: int, end: int, _: int = SOURCES
@@ -115,13 +137,9 @@ def advance(
 def play_step(units: Any, world: Any, law: Any, clock: Any, views: Any, actions: Any, b: int) -> None:
     """Play one environment step of battle ``b``: orders, ``step_mul`` game loops, and what came of it."""
     n_agents, n_units = world.rules.n_agents, units.shape[0]
-    for i in range(n_units):
-        units[i].health_before = units[i].health
-        units[i].shield_before = units[i].shield
     for agent in range(n_agents):
         views.last_action[b, agent] = actions[agent]
-        if units[agent].health > 0:
-            give_order(units, world, agent, actions[agent])
+    start_step(units, world, actions)
     for _loop in range(world.rules.step_mul):
         game_loop(units, world, law, clock)
     clock.steps += 1

@@ -12,11 +12,12 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor
 
 from qmix_lightning.envs.base import AbstractEnvironment
-from qmix_lightning.envs.battle.engine import advance, first_illegal, restart
+from qmix_lightning.envs.battle.engine import advance, first_illegal, restart, trace
 from qmix_lightning.envs.battle.hindsight import look_back
 from qmix_lightning.envs.battle.observation import show
 from qmix_lightning.envs.battle.options import SmacOptions, smac_options
@@ -99,7 +100,7 @@ class BattleEnvironment(AbstractEnvironment):
             state_size=state_size(world),
             episode_limit=scenario.episode_limit,
         )
-        self.num_envs, self._first = num_envs, first
+        self.num_envs, self._first, self.scenario = num_envs, first, scenario
         self._lineup = lineup_of(scenario, world, enemy_order)
         self._battles = np.zeros((num_envs, scenario.n_agents + scenario.n_enemies), dtype=UNIT)
         self._clocks, self._laws = np.zeros(num_envs, dtype=CLOCK), switches.laws(num_envs, drawn=physics == "random")
@@ -162,6 +163,27 @@ class BattleEnvironment(AbstractEnvironment):
             self.num_envs,
         )
         return self._outcome
+
+    def trace(self, action: Tensor) -> NDArray[Any]:
+        """Tell how the units would fare in a step, loop by loop, without playing it.
+
+        Args:
+            action: ``[B, N]`` int64, legal for each agent.
+
+        Returns:
+            ``[8, B, U]`` (``step_mul``) :data:`~qmix_lightning.envs.battle.state.UNIT` after each game loop; the last
+            is where :meth:`step` will lead.
+        """
+        loops = np.zeros((int(self.world.rules.step_mul), *self._battles.shape), dtype=UNIT)
+        trace(self._battles.copy(), self.world, self._laws, self._clocks.copy(), action.numpy(), loops)
+        return loops
+
+    @property
+    def units(self) -> NDArray[Any]:
+        """The units as they are, ``[B, U]`` :data:`~qmix_lightning.envs.battle.state.UNIT`; not to be written to."""
+        view = self._battles.view()
+        view.flags.writeable = False
+        return view
 
     def state_dict(self) -> dict[str, Any]:
         """Copy the battles under way, their clocks and random numbers, and what the last step brought.

@@ -39,6 +39,9 @@ def acquire(units: Any, world: Any, law: Any, i: int) -> None:
     held = gap(units, world.types, i, current) if current != NOBODY else LEASH + 1.0
     if held <= reach or units[i].wind_up > 0 or (units[i].order == HUNT and current != NOBODY):
         return
+    if current != NOBODY and unit_type.speed == 0:  # a building cannot pursue, and looks for another at once
+        call_off(units, i)
+        units[i].target, units[i].look = NOBODY, 0
     if units[i].look > 0:
         units[i].look -= 1
         return

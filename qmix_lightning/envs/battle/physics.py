@@ -44,7 +44,8 @@ class Physics:
         surround: Whether units on their way to a target walk around those who fight already, or push them from behind.
         medivac_follows: Whether the enemies' medivacs follow their army while nobody is wounded, or stay.
         standing_weight: How much a standing unit yields to a push, where a moving one yields 1.
-        creep_decay: Whether buildings off creep lose health.
+        creep_decay: Whether buildings off creep lose health, as the catalogue and players say of the spine crawler; on
+            2s_vs_1sc there is no creep.
         pathing: Which reading of the map archive says where units can walk, ``"inner"`` or ``"outer"`` (a cell wider).
 
     Raises:
@@ -58,7 +59,7 @@ class Physics:
     surround: bool = True
     medivac_follows: bool = True
     standing_weight: float = 0.2
-    creep_decay: bool = False
+    creep_decay: bool = True
     pathing: Pathing = "inner"
 
     def __post_init__(self) -> None:

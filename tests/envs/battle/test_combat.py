@@ -33,6 +33,16 @@ def test_a_target_at_a_gap_of_5_01_is_approached_first():
     assert scene["a"]["wind_up"] == pytest.approx(0.8)
 
 
+def test_an_attack_winds_up_also_where_bodies_overlap():
+    scene = duel()
+    scene.put("A", 1.2, 0.5)
+    assert scene.gap("a", "A") < 0
+    scene["a"]["order"], scene["a"]["target"] = 2, 3
+    scene.loops()
+    assert scene["a"]["wind_up"] == pytest.approx(0.8)
+    assert scene["A"]["health"] == 45
+
+
 def test_damage_lands_in_the_loop_after_the_attack_starts():
     scene = duel()
     scene["a"]["order"], scene["a"]["target"] = 2, 3

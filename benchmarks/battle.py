@@ -1,30 +1,40 @@
 """Environment steps a second of the battle simulator, with everything that a learner reads.
 
-    python -m benchmarks simulator --maps 3m 8m --batches 32 1024 --threads 1 2
+    python -m benchmarks battle --maps 3m 8m --batches 32 1024 --threads 1 2
+    python -m benchmarks battle --maps all --batches 256 --threads 1
+    python -m benchmarks battle --maps 3m 2s3z --smax PYTHON --smaclite PYTHON
 
 Every step writes observations, state, masks, reward and what is reported of the outcome, and battles that end restart
 at once. Random legal actions are drawn outside the timed part. Battles are spread over all moments of an episode before
 the first measurement. A CPU-second is one of all threads together; a second is one on the wall, and several threads can
-only shorten that one on a machine with nothing else to do.
+only shorten that one on a machine with nothing else to do. Other simulators are measured in the same turns, each by an
+interpreter that has its package; see other_simulators.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.other_simulators import SMACLITE, SMAX, OtherSimulator
 from benchmarks.timing import Samples, Table, interleave, say, verdict
+from qmix_lightning.envs.battle.scenario import map_names
 from qmix_lightning.envs.registry import make
 from qmix_lightning.spec import ACTION_MASK
 
-BAR = 400_000
-"""Environment steps a second that one core must make on 3m."""
+BARS = {"3m": 400_000, "2s3z": 100_000, "27m_vs_30m": 10_000}
+"""Environment steps a second that one core must make."""
 
-MAPS = ("3m", "8m", "5m_vs_6m", "27m_vs_30m")
+MAPS = ("3m", "2s3z", "MMM", "27m_vs_30m")
+
+OTHERS = {"smax": ("SMAX", SMAX, 16), "smaclite": ("SMAClite", SMACLITE, 1)}
+"""Option, name, code, and the number of battles with which each was fastest on one core."""
 
 
 class Arena:
@@ -44,7 +54,8 @@ class Arena:
         self.env = make(f"battle/{map_name}", num_envs=battles, seed=1, threads=threads)
         self._block, self.wall = block, Samples()
         self._random = torch.Generator().manual_seed(1)
-        self._mask: Tensor = self.env.reset()[ACTION_MASK]  # overwritten in place by every step
+        self._view = self.env.reset()
+        self._mask: Tensor = self._view[ACTION_MASK]  # overwritten in place by every step
         moments = 30
         for _ in range(moments):
             done = self.env.step(self._legal_actions())["done"].flatten()
@@ -65,6 +76,13 @@ class Arena:
         self.wall.seconds.append(wall / steps)
         return spent / steps
 
+    def kilobytes(self) -> float:
+        """Memory of a battle: its units, clocks and random numbers, and everything that a learner reads of it."""
+        state = self.env.state_dict() or {}
+        seen = [self._view["agents", "observation"], self._view["state"]]
+        tensors = [entry for entry in state.values() if isinstance(entry, Tensor)]
+        return sum(tensor.nbytes for tensor in (*tensors, *seen)) / self.env.num_envs / 1000
+
     def _legal_actions(self) -> Tensor:
         return torch.where(self._mask, torch.rand(self._mask.shape, generator=self._random), -1.0).argmax(-1)
 
@@ -76,6 +94,7 @@ def measure(
     *,
     rounds: int = 15,
     block: float = 0.05,
+    others: Mapping[str, str] | None = None,
 ) -> Table:
     """Measure every combination.
 
@@ -85,42 +104,71 @@ def measure(
         threads: Numbers of threads; with more threads than battles there is nothing to spread.
         rounds: Blocks measured of each.
         block: CPU-seconds that a block lasts at least.
+        others: Interpreters that have other simulators, by the keys of :data:`OTHERS`.
 
     Returns:
         A row a combination.
     """
     cases = [(name, battles, count) for name in maps for battles in batches for count in threads if count <= battles]
-    say(f"simulator: {len(cases)} combinations")
+    say(f"battle: {len(cases)} combinations")
     arenas = {case: Arena(*case, block) for case in cases}
-    # All in one go: each row is spread over the whole run, and none is left to a slow minute of the machine.
-    samples = interleave(arenas, rounds)
+    with ExitStack() as stack:
+        peers = {
+            (name, OTHERS[key][0], OTHERS[key][2]): stack.enter_context(
+                OtherSimulator(python, OTHERS[key][1], name, OTHERS[key][2], max(block, 0.2))
+            )
+            for key, python in (others or {}).items()
+            for name in maps
+        }
+        # All in one go: each row is spread over the whole run, and none is left to a slow minute of the machine.
+        samples = interleave({**arenas, **peers}, rounds)
     rows = []
     for case, arena in arenas.items():
         (map_name, battles, count), sample, alone = case, samples[case], arenas.get((*case[:2], 1))
         faster = "" if count == 1 or alone is None else f"{alone.wall.best / arena.wall.best:.2f}x"
         rows.append((
             map_name, str(battles), str(count), f"{1 / sample.best:,.0f}", f"{1 / sample.median:,.0f}",
-            f"{sample.best * battles * 1e6:,.0f}", f"{1 / arena.wall.best:,.0f}", faster,
+            f"{sample.best * battles * 1e6:,.0f}", f"{1 / arena.wall.best:,.0f}", faster, f"{arena.kilobytes():.1f}",
         ))  # fmt: skip
         arena.env.close()
-    fastest = max((1 / samples[case].best for case in cases if case[0] == "3m" and case[2] == 1), default=0.0)
-    note = verdict(f"at least {BAR:,} env steps/s on one core on 3m, came {fastest:,.0f}", fastest >= BAR)
+    for name, peer, battles in peers:
+        sample = samples[name, peer, battles]
+        ours = min(samples[case].best for case in cases if case[0] == name and case[2] == 1)
+        rows.append((
+            f"{name}, {peer}", str(battles), "1", f"{1 / sample.best:,.0f}", f"{1 / sample.median:,.0f}",
+            f"{sample.best * battles * 1e6:,.0f}", "", f"ours {sample.best / ours:,.0f}x", "",
+        ))  # fmt: skip
     header = (
         "map", "battles", "threads", "env steps/CPU-s best", "median", "CPU-µs a call", "env steps/s best",
-        "against 1 thread",
+        "against 1 thread", "kB a battle",
     )  # fmt: skip
-    return Table("Simulator", header, rows, (note,) if fastest else ())
+    return Table("Battles", header, rows, tuple(_verdicts(cases, samples)))
+
+
+def _verdicts(cases: Sequence[tuple[str, int, int]], samples: Mapping[Any, Samples]) -> list[str]:
+    """What came of the bars for the maps that were measured on one thread."""
+    notes = []
+    for name, bar in BARS.items():
+        alone = [1 / samples[case].best for case in cases if case[0] == name and case[2] == 1]
+        if alone:
+            said = f"at least {bar:,} env steps/s on one core on {name}, came {max(alone):,.0f}"
+            notes.append(verdict(said, max(alone) >= bar))
+    return notes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command line."""
-    parser.add_argument("--maps", nargs="+", default=list(MAPS))
+    parser.add_argument("--maps", nargs="+", default=list(MAPS), help="names of maps, or all")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 32, 256, 1024])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    for key, (name, _, _) in OTHERS.items():
+        parser.add_argument(f"--{key}", metavar="PYTHON", help=f"interpreter that has {name}")
     parser.add_argument("--rounds", type=int, default=15, help="blocks measured of each combination")
     parser.add_argument("--block", type=float, default=0.05, help="CPU-seconds that a block lasts at least")
 
 
 def run(options: argparse.Namespace) -> list[Table]:
     """Measure as the command line says."""
-    return [measure(options.maps, options.batches, options.threads, rounds=options.rounds, block=options.block)]
+    maps = map_names() if options.maps == ["all"] else options.maps
+    others = {key: python for key in OTHERS if (python := getattr(options, key))}
+    return [measure(maps, options.batches, options.threads, rounds=options.rounds, block=options.block, others=others)]
