@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-_HOME = {"install-lightning-command": "lightning_command", "plot": "plot", "run": "run", "watch": "watch"}
+_HOME = {"install-lightning-command": "lightning_command", "plot": "plot", "run": "run", "watch": "watch", "yardsticks": "yardsticks"}
 """Commands beside training and evaluating, and the module of this package whose ``main`` does each."""
 
 

@@ -96,9 +96,10 @@ class Physics:
 
 @inlined
 def draw_laws(law: Any, clock: Any) -> None:
-    """Draw the physics of the next episode: any formation, ranking and medivac, and a range of the numbers."""
+    """Draw the physics of the next episode: any formation, ranking, crowd and medivac, and a range of the numbers."""
     law.formation = int(uniform(clock, 0.0, 2.0))
     law.ranking = int(uniform(clock, 0.0, 2.0))
+    law.surround = uniform(clock, 0.0, 1.0) < 0.5
     law.medivac_follows = uniform(clock, 0.0, 1.0) < 0.5
     law.scan_period = 4 + int(uniform(clock, 0.0, 5.0))
     law.standing_weight = uniform(clock, 0.1, 0.3)

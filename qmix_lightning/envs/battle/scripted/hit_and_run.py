@@ -1,0 +1,51 @@
+"""A team that steps back while its weapons cool down."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qmix_lightning.envs.battle.scripted.base import AbstractScript
+from qmix_lightning.envs.battle.scripted.focus_fire import reach_gap, share_out_targets
+from qmix_lightning.envs.battle.scripted.sight import Sight
+from qmix_lightning.envs.battle.scripted.walking import go, to_the_enemy
+
+_SOON = 0.5
+"""Part of an environment step before whose end a weapon must be ready for an attack to be worth the order."""
+
+
+class HitAndRun(AbstractScript):
+    """Attacks like :class:`~qmix_lightning.envs.battle.scripted.focus_fire.FocusFire` and then flees until it can again.
+
+    It flees only from enemies in its reach whose weapons reach less far than its own and who are not faster. No agent
+    sees its weapon's cooldown: each remembers when it last attacked somebody in reach, and takes the weapon's period
+    from there.
+
+    Source:
+        The script *Kiter* in Churchill, Saffidine and Buro, "Fast heuristic search for RTS game combat scenarios", 2012.
+    """
+
+    memory_size = 1
+
+    def choose(self, sight: Sight, last_action: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Attack, flee or close up."""
+        types, kind, step = self.eyes.types, sight.kind, float(self.eyes.rules.step_mul)
+        cooling = memory[..., 0] > _SOON * step
+        chased = self._chased(sight)
+        away = -(sight.enemy_at / sight.enemy_far.clamp_min(0.1)[..., None] ** 3 * chased[..., None]).sum(2)
+        flees = cooling & chased.any(-1)
+        fights = sight.attackable.any(-1) & ~flees
+        target = share_out_targets(sight, self.eyes)
+        direction = torch.where(flees[..., None], away, to_the_enemy(sight, self.eyes))
+        action = torch.where(fights, self.eyes.first_attack + target, go(direction, sight, last_action))
+        lacks = reach_gap(sight, self.eyes).gather(-1, target[..., None])[..., 0]
+        fires = fights & ~cooling & (lacks <= types["speed"][kind] * (step - types["wind_up"][kind] - 1).clamp_min(0))
+        left = torch.where(fires, types["period"][kind], memory[..., 0]) - step
+        return action, left.clamp_min(0)[..., None]
+
+    def _chased(self, sight: Sight) -> Tensor:
+        """By whom each agent is chased in vain, ``[B, N, M]``: slower, in its reach, and not the other way round."""
+        types, them = self.eyes.types, sight.enemy_kind[:, None]
+        outranged = types["range"][sight.kind][..., None] > types["range"][them] + 1
+        slower = types["speed"][sight.kind][..., None] >= types["speed"][them]
+        return sight.enemy_seen & outranged & slower & (reach_gap(sight, self.eyes) < 0)
