@@ -6,7 +6,7 @@ from typing import Any
 
 from qmix_lightning.envs.battle.combat import burst, engage, fly, forget_the_dead, recover, take_damage
 from qmix_lightning.envs.battle.compiling import SOURCES, kernel, subroutine
-from qmix_lightning.envs.battle.discovery import discover
+from qmix_lightning.envs.battle.discovery import discover, forget
 from qmix_lightning.envs.battle.healing import heal
 from qmix_lightning.envs.battle.movement import SEPARATION_PASSES, plan_step, separate, shift
 from qmix_lightning.envs.battle.observation import observe
@@ -87,6 +87,7 @@ def begin_battle(units: Any, world: Any, law: Any, clock: Any, lineup: Any, view
     views.last_action[b] = -1
     if world.rules.version == 2:
         discover(units, world, clock)
+        discover(units, world, clock)  # SMACv2's reset looks about already, before the learner does
     observe(units, world, clock, views, b)
 
 
@@ -104,10 +105,11 @@ def first_illegal(action_mask: Any, actions: Any, _: int = SOURCES) -> int:
 
 @subroutine
 def start_step(units: Any, world: Any, actions: Any) -> None:
-    """Note health and shields before an environment step, and give the agents their orders."""
+    """Note strength and place before an environment step, and give the agents their orders."""
     for i in range(units.shape[0]):
         units[i].health_before = units[i].health
         units[i].shield_before = units[i].shield
+        units[i].x_before, units[i].y_before = units[i].x, units[i].y
     for agent in range(world.rules.n_agents):
         if units[agent].health > 0:
             give_order(units, world, agent, actions[agent])
@@ -151,5 +153,6 @@ def play_step(units: Any, world: Any, law: Any, clock: Any, views: Any, actions:
     views.dead_allies[b, 0] = n_agents - alive(units, 0, n_agents)
     views.dead_enemies[b, 0] = n_units - n_agents - alive(units, n_agents, n_units)
     if world.rules.version == 2:
+        forget(units, world)
         discover(units, world, clock)
     observe(units, world, clock, views, b)

@@ -128,22 +128,35 @@ def _free_place(units: Any, world: Any, lineup: Any, formation: int, i: int, x: 
 
 @subroutine
 def spawn(units: Any, world: Any, law: Any, clock: Any, lineup: Any) -> None:
-    """Start a battle anew: place, displace, spread and number its units, and send the enemies off."""
+    """Start a battle anew: draw what is random about it, and muster its units."""
+    draw(units, world, law, clock, lineup)
+    muster(units, world, law, clock, lineup)
+
+
+@subroutine
+def draw(units: Any, world: Any, law: Any, clock: Any, lineup: Any) -> None:
+    """Let the next battle's random numbers begin, and say who is created where in it."""
     start_clock(clock)
     if law.drawn:
         draw_laws(law, clock)
-    n_units, n_agents = units.shape[0], world.rules.n_agents
     if world.rules.version == 2:
         draw_teams(units, clock, world, lineup)
         draw_places(units, clock, world)
+    else:
+        for i in range(units.shape[0]):
+            units[i].kind = lineup.kind[i]
+            units[i].x, units[i].y = lineup.x[law.formation, i], lineup.y[law.formation, i]
+
+
+@subroutine
+def muster(units: Any, world: Any, law: Any, clock: Any, lineup: Any) -> None:
+    """Start a battle of units of given kinds and places: spread and number them, and send the enemies off."""
+    n_units, n_agents = units.shape[0], world.rules.n_agents
+    if world.rules.version == 2:
         for i in range(n_units):
             units[i].x, units[i].y = _free_place(
                 units, world, lineup, law.formation, i, np.float64(units[i].x), np.float64(units[i].y)
             )
-    else:
-        for i in range(n_units):
-            units[i].kind = lineup.kind[i]
-            units[i].x, units[i].y = lineup.x[law.formation, i], lineup.y[law.formation, i]
     for i in range(n_units):
         _begin(units, world, law, clock, i)
         units[i].push_x = uniform(clock, -law.spawn_jitter, law.spawn_jitter)
@@ -178,7 +191,7 @@ def _begin(units: Any, world: Any, law: Any, clock: Any, i: int) -> None:
     units[i].hurt = units[i].shield_hurt = units[i].push_x = units[i].push_y = 0.0
     units[i].known_by = units[i].facing = units[i].goal_x = units[i].goal_y = 0.0
     units[i].known = units[i].calm = 0
-    units[i].target = units[i].shooter = units[i].flight_target = NOBODY
+    units[i].finder = units[i].target = units[i].shooter = units[i].flight_target = NOBODY
     units[i].order = IDLE
     units[i].look = int(uniform(clock, 0.0, law.scan_period))
     units[i].moving, units[i].detour = False, 0

@@ -37,6 +37,8 @@ UNIT: Final = np.dtype(
         ("facing", np.float32),  # number of the direction it looks in; SMACv2 only
         ("health_before", np.float32),  # at the start of the environment step
         ("shield_before", np.float32),
+        ("x_before", np.float32),
+        ("y_before", np.float32),
         ("wind_up", np.float32),  # loops until the attack under way does its damage, 0 when none is
         ("flight", np.float32),  # loops until its missile, its beam or its second blade arrives, 0 when none does
         ("goal_x", np.float32),  # where the order leads
@@ -49,6 +51,7 @@ UNIT: Final = np.dtype(
         ("flight_target", np.int16),
         ("calm", np.int16),  # loops since the last damage, as far as that matters
         ("known", np.int32),  # bits of the agents who know of it; SMACv2 only
+        ("finder", np.int16),  # agent who saw it first; SMACv2 only
         ("push_x", np.float64),  # displacement that is being worked out
         ("push_y", np.float64),
         ("kind", np.int8),  # index of the type
@@ -71,6 +74,7 @@ type without shields need the first four of them, other maps of SMAC seven, and 
 CLOCK: Final = np.dtype(
     [
         ("random", np.uint64),  # state of the random numbers
+        ("dice", np.uint64),  # state of those by which agents look about: battles go on alike whatever is seen of them
         ("key", np.uint64),  # from which every episode's random numbers start
         ("episode", np.uint64),  # episodes started
         ("steps", np.int64),  # environment steps played in this episode
@@ -118,6 +122,7 @@ def start_keys(clocks: Any, seed: Any, first: int) -> None:
 def start_clock(clock: Any) -> None:
     """Begin the next episode of a battle, with random numbers of its own."""
     clock.random = mix(clock.key + clock.episode * np.uint64(0x9E3779B97F4A7C15))
+    clock.dice = mix(clock.random)
     clock.episode += np.uint64(1)
     clock.steps = 0
 
@@ -127,6 +132,21 @@ def uniform(clock: Any, low: float, high: float) -> float:
     """Draw a battle's next random number from [low, high)."""
     clock.random += np.uint64(0x9E3779B97F4A7C15)
     return float(low + (high - low) * ((mix(clock.random) >> np.uint64(11)) * (1.0 / 9007199254740992.0)))
+
+
+@inlined
+def chance_of(dice: Any, number: int) -> float:
+    """What the dice show after ``number`` further throws, in [0, 1)."""
+    dice += np.uint64(number) * np.uint64(0x9E3779B97F4A7C15)
+    return float((mix(dice) >> np.uint64(11)) * (1.0 / 9007199254740992.0))
+
+
+@inlined
+def throw(clock: Any, times: int) -> float:
+    """What the dice of a battle show now; then throw them some times."""
+    shown = chance_of(clock.dice, 0)
+    clock.dice += np.uint64(times) * np.uint64(0x9E3779B97F4A7C15)
+    return shown
 
 
 @inlined

@@ -1,0 +1,1 @@
+"""Worlds that others made, behind the environment's contract: one adapter a file."""
