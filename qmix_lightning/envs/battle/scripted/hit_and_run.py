@@ -6,12 +6,16 @@ import torch
 from torch import Tensor
 
 from qmix_lightning.envs.battle.scripted.base import AbstractScript
+from qmix_lightning.envs.battle.orders import NORTH, WEST
 from qmix_lightning.envs.battle.scripted.focus_fire import reach_gap, share_out_targets
 from qmix_lightning.envs.battle.scripted.sight import Sight
-from qmix_lightning.envs.battle.scripted.walking import go, to_the_enemy
+from qmix_lightning.envs.battle.scripted.walking import WAYS, go, to_the_enemy
 
 _SOON = 0.5
 """Part of an environment step before whose end a weapon must be ready for an attack to be worth the order."""
+
+_LOOKING_AHEAD = 6
+"""Cells to the next wall that make fleeing that way more attractive, so that nobody is driven into a corner."""
 
 
 class HitAndRun(AbstractScript):
@@ -19,13 +23,14 @@ class HitAndRun(AbstractScript):
 
     It flees only from enemies in its reach whose weapons reach less far than its own and who are not faster. No agent
     sees its weapon's cooldown: each remembers when it last attacked somebody in reach, and takes the weapon's period
-    from there.
+    from there. So that it is not driven into corners it flees where there is room, and reckons where on the map it is
+    from where it started and how it has gone since.
 
     Source:
         The script *Kiter* in Churchill, Saffidine and Buro, "Fast heuristic search for RTS game combat scenarios", 2012.
     """
 
-    memory_size = 1
+    memory_size = 3
 
     def choose(self, sight: Sight, last_action: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Attack, flee or close up."""
@@ -37,11 +42,21 @@ class HitAndRun(AbstractScript):
         fights = sight.attackable.any(-1) & ~flees
         target = share_out_targets(sight, self.eyes)
         direction = torch.where(flees[..., None], away, to_the_enemy(sight, self.eyes))
-        action = torch.where(fights, self.eyes.first_attack + target, go(direction, sight, last_action))
+        bonus = self._room(sight, memory[..., 1:]) * flees[..., None]
+        action = torch.where(fights, self.eyes.first_attack + target, go(direction, sight, last_action, bonus))
         lacks = reach_gap(sight, self.eyes).gather(-1, target[..., None])[..., 0]
         fires = fights & ~cooling & (lacks <= types["speed"][kind] * (step - types["wind_up"][kind] - 1).clamp_min(0))
         left = torch.where(fires, types["period"][kind], memory[..., 0]) - step
-        return action, left.clamp_min(0)[..., None]
+        goes = ((action >= NORTH) & (action <= WEST))[..., None]
+        walked = WAYS[(action - NORTH).clamp(0, 3)] * goes * (step * types["speed"][kind])[..., None]
+        return action, torch.cat([left.clamp_min(0)[..., None], memory[..., 1:] + walked], -1)
+
+    def _room(self, sight: Sight, walked: Tensor) -> Tensor:
+        """What speaks for fleeing north, south, east and west, from 0 to 1, ``[B, N, 4]``."""
+        if sight.place is None and self.eyes.start is None:
+            return torch.zeros(*sight.alive.shape, len(WAYS))
+        place = sight.place if sight.place is not None else self.eyes.start + walked
+        return torch.stack([self.eyes.room(place, way, _LOOKING_AHEAD) for way in WAYS], -1) / _LOOKING_AHEAD
 
     def _chased(self, sight: Sight) -> Tensor:
         """By whom each agent is chased in vain, ``[B, N, M]``: slower, in its reach, and not the other way round."""

@@ -50,6 +50,7 @@ class Eyes:
         first_attack: The action that attacks enemy 0.
         observation_size: Length of an observation.
         n_actions: Number of actions.
+        start: Middle of the places where the agents start, ``[2]``, None where they are random.
         heading: Cells east and north from the agents' start to the enemies', None where both are random.
 
     Example:
@@ -73,7 +74,8 @@ class Eyes:
         names = scenario.unit_types
         self._ally_kinds = torch.tensor([names.index(unit) for unit in scenario.ally_types] or [0])
         self._enemy_kinds = torch.tensor([names.index(unit) for unit in scenario.enemy_types] or [len(names) - 1])
-        self.heading = _heading(scenario)
+        self.start, self.heading = _start_and_heading(scenario)
+        self._walkable = torch.from_numpy(self._world.ground > 0)
         n_agents = int(self.rules.n_agents)
         self._others = (~torch.eye(n_agents, dtype=torch.bool)).nonzero(as_tuple=True)
         self.observation_size, self.n_actions = observation_size(self._world), int(self.rules.n_actions)
@@ -125,6 +127,17 @@ class Eyes:
             enemy_strength=self._strength(enemies, enemy_seen, enemy_kind),
         )
 
+    def room(self, place: Tensor, way: Tensor, cells: int) -> Tensor:
+        """How many of the next ``cells`` cells one can walk on from ``place`` ``[..., 2]``, ``way`` ``[2]``; ``[...]``."""
+        width, height = self._walkable.shape
+        free, open_cells = torch.ones(place.shape[:-1], dtype=torch.bool), torch.zeros(place.shape[:-1])
+        for far in range(1, cells + 1):
+            x, y = (place + far * way).floor().long().unbind(-1)
+            inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+            free = free & inside & self._walkable[x.clamp(0, width - 1), y.clamp(0, height - 1)]
+            open_cells = open_cells + free
+        return open_cells
+
     def _own_kind(self, own: Tensor, bits: int) -> Tensor:
         if bits == 0:
             return self._ally_kinds[0].expand(own.shape[:2])
@@ -150,11 +163,11 @@ class Eyes:
         return torch.where(seen.any(1), points, full + shield)
 
 
-def _heading(scenario: Scenario) -> Tensor | None:
+def _start_and_heading(scenario: Scenario) -> tuple[Tensor | None, Tensor | None]:
     if scenario.random_teams:
-        return None
+        return None, None
     middles = [
         torch.tensor([squad.at for squad in squads for _ in range(squad.count)]).mean(0)
         for squads in (scenario.allies, scenario.enemies)
     ]
-    return middles[1] - middles[0]
+    return middles[0], middles[1] - middles[0]

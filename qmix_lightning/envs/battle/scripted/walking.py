@@ -8,7 +8,9 @@ from torch import Tensor
 from qmix_lightning.envs.battle.orders import EAST, NO_OP, NORTH, SOUTH, STOP, WEST
 from qmix_lightning.envs.battle.scripted.sight import Eyes, Sight
 
-_WAYS = torch.tensor([[0.0, 1.0], [0.0, -1.0], [1.0, 0.0], [-1.0, 0.0]])
+WAYS = torch.tensor([[0.0, 1.0], [0.0, -1.0], [1.0, 0.0], [-1.0, 0.0]])
+"""North, south, east and west."""
+
 _BACK = torch.tensor([SOUTH, NORTH, WEST, EAST])
 
 _TURNING_BACK = 0.75
@@ -23,20 +25,21 @@ def wait(sight: Sight) -> Tensor:
     return torch.where(sight.alive, STOP, NO_OP)
 
 
-def go(direction: Tensor, sight: Sight, last_action: Tensor) -> Tensor:
+def go(direction: Tensor, sight: Sight, last_action: Tensor, bonus: Tensor | float = 0.0) -> Tensor:
     """Go north, south, east or west, as near to a direction as the ground allows, without turning back at a wall.
 
     Args:
         direction: ``[B, N, 2]`` cells east and north, of any length; who has none waits.
         sight: What is seen.
         last_action: ``[B, N]``.
+        bonus: ``[B, N, 4]``, what else speaks for going north, south, east or west; 1 outweighs a right angle.
 
     Returns:
         ``[B, N]`` actions.
     """
     unit = torch.nn.functional.normalize(direction, dim=-1)
     back = last_action[..., None] == _BACK
-    worth = (unit @ _WAYS.T - _TURNING_BACK * back).masked_fill(~sight.moves, -torch.inf)
+    worth = (unit @ WAYS.T - _TURNING_BACK * back + bonus).masked_fill(~sight.moves, -torch.inf)
     goes = sight.alive & (unit != 0).any(-1) & sight.moves.any(-1)
     return torch.where(goes, NORTH + worth.argmax(-1), wait(sight))
 
