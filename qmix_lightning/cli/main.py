@@ -6,7 +6,10 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-_HOME = {"install-lightning-command": "lightning_command", "plot": "plot", "run": "run", "watch": "watch", "yardsticks": "yardsticks"}
+_HOME = {
+    "install-lightning-command": "lightning_command", "plot": "plot", "run": "run", "watch": "watch",
+    "yardsticks": "yardsticks",
+}  # fmt: skip
 """Commands beside training and evaluating, and the module of this package whose ``main`` does each."""
 
 

@@ -18,7 +18,7 @@ from qmix_lightning.envs.registry import make
 from qmix_lightning.metrics.outcome import wilson_interval
 from qmix_lightning.rollout.scoring import Outcomes, score
 
-_SIDE_BY_SIDE = 64
+_SIDE_BY_SIDE = 256
 """Battles played at once; every such lot waits for its longest."""
 
 
@@ -105,5 +105,7 @@ def markdown(rows: Sequence[Row]) -> Iterable[str]:
     yield f"| map | {' | '.join(scripts)} |"
     yield "|---" * (1 + len(scripts)) + "|"
     for row in rows:
-        shown = [f"**{rate}** {mean_return}, {length}" for rate, mean_return, length in map(cells, row.outcomes.values())]
+        shown = [
+            f"**{rate}** {mean_return}, {length}" for rate, mean_return, length in map(cells, row.outcomes.values())
+        ]
         yield f"| {row.map_name} | {' | '.join(shown)} |"

@@ -185,8 +185,7 @@ def _push_apart(
 def _meet(units: Any, i: int, j: int, dx: float, dy: float) -> None:
     """Let unit ``i``, on its way to a target, choose on which side to pass unit ``j``, which stands before it."""
     target = units[i].target
-    if not units[i].moving or units[j].moving or target == NOBODY or target == j or units[i].detour != 0:
-        return
-    east, north = np.float64(units[target].x) - units[i].x, np.float64(units[target].y) - units[i].y
-    if east * dx + north * dy > 0:
-        units[i].detour = 1 if dx * north - dy * east >= 0 else -1
+    if target != NOBODY and target != j and units[i].moving and not units[j].moving and units[i].detour == 0:
+        east, north = np.float64(units[target].x) - units[i].x, np.float64(units[target].y) - units[i].y
+        if east * dx + north * dy > 0:
+            units[i].detour = 1 if dx * north - dy * east >= 0 else -1

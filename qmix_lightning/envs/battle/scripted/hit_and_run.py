@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qmix_lightning.envs.battle.scripted.base import AbstractScript
 from qmix_lightning.envs.battle.orders import NORTH, WEST
+from qmix_lightning.envs.battle.scripted.base import AbstractScript
 from qmix_lightning.envs.battle.scripted.focus_fire import reach_gap, share_out_targets
 from qmix_lightning.envs.battle.scripted.sight import Sight
 from qmix_lightning.envs.battle.scripted.walking import WAYS, go, to_the_enemy
@@ -19,7 +19,7 @@ _LOOKING_AHEAD = 6
 
 
 class HitAndRun(AbstractScript):
-    """Attacks like :class:`~qmix_lightning.envs.battle.scripted.focus_fire.FocusFire` and then flees until it can again.
+    """Attacks like :class:`.FocusFire`, and then flees until it can attack again.
 
     It flees only from enemies in its reach whose weapons reach less far than its own and who are not faster. No agent
     sees its weapon's cooldown: each remembers when it last attacked somebody in reach, and takes the weapon's period
@@ -27,7 +27,8 @@ class HitAndRun(AbstractScript):
     from where it started and how it has gone since.
 
     Source:
-        The script *Kiter* in Churchill, Saffidine and Buro, "Fast heuristic search for RTS game combat scenarios", 2012.
+        The script *Kiter* in Churchill, Saffidine and Buro, "Fast heuristic search for RTS game combat scenarios",
+        2012.
     """
 
     memory_size = 3

@@ -16,7 +16,7 @@ from qmix_lightning.envs.battle.world import world_of
 
 
 class Sight(NamedTuple):
-    """What the N agents of B battles see of each other and of M enemies; all zero, False or full where it is unknown."""
+    """What the N agents of B battles see of each other and of M enemies; zero, False or full where it is unknown."""
 
     legal: Tensor  # [B, N, A] bool
     alive: Tensor  # [B, N] bool
@@ -57,7 +57,8 @@ class Eyes:
         >>> from qmix_lightning.envs.battle.env import BattleEnvironment
         >>> from qmix_lightning.envs.battle.scenario import load_scenario
         >>> start = BattleEnvironment("2m_vs_1z", spawn_jitter=0).reset()
-        >>> sight = Eyes(load_scenario("2m_vs_1z"), {}).look(*(start["agents", n] for n in ("observation", "action_mask")))
+        >>> eyes = Eyes(load_scenario("2m_vs_1z"), {})
+        >>> sight = eyes.look(start["agents", "observation"], start["agents", "action_mask"])
         >>> [round(float(cells), 1) for cells in sight.ally_at[0, 0, 1]], sight.enemy_strength.tolist()
         ([6.0, 0.0], [[150.0]])
     """
@@ -128,7 +129,7 @@ class Eyes:
         )
 
     def room(self, place: Tensor, way: Tensor, cells: int) -> Tensor:
-        """How many of the next ``cells`` cells one can walk on from ``place`` ``[..., 2]``, ``way`` ``[2]``; ``[...]``."""
+        """How many of the next ``cells`` cells one can walk on from ``place`` ``[..., 2]`` in a ``way`` ``[2]``."""
         width, height = self._walkable.shape
         free, open_cells = torch.ones(place.shape[:-1], dtype=torch.bool), torch.zeros(place.shape[:-1])
         for far in range(1, cells + 1):
