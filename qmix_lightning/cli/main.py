@@ -8,7 +8,7 @@ from importlib import import_module
 
 _HOME = {
     "doctor": "doctor", "install-lightning-command": "lightning_command", "plot": "plot", "run": "run",
-    "watch": "watch",
+    "watch": "watch", "yardsticks": "yardsticks",
 }  # fmt: skip
 """Commands beside training and evaluating, and the module of this package whose ``main`` does each."""
 

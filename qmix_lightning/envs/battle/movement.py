@@ -9,7 +9,7 @@ import numpy as np
 
 from qmix_lightning.envs.battle.compiling import inlined, subroutine
 from qmix_lightning.envs.battle.paths import first_step
-from qmix_lightning.envs.battle.state import ATTACK_MOVE, MOVE, NOBODY
+from qmix_lightning.envs.battle.state import ATTACK_MOVE, IDLE, MOVE, NOBODY, gap
 from qmix_lightning.envs.battle.terrain import stands
 
 OVERLAP_TOLERANCE = 1 / 256
@@ -21,6 +21,11 @@ the grain of the game's own positions."""
 
 SEPARATION_PASSES = 2
 """Relaxations of overlaps in one game loop."""
+
+TURN, TURNS = math.pi / 6, 6
+"""Who is in the way of a unit that comes to fight is passed on one side, by the least of so many turns that is free."""
+
+_COS, _SIN = math.cos(TURN), math.sin(TURN)
 
 
 @inlined
@@ -55,6 +60,8 @@ def plan_step(units: Any, world: Any, i: int) -> None:
         if not stands(world.ground, unit_type, x + dx, y + dy):
             dx, dy = _along_the_wall(world.ground, unit_type, x, y, to_x - x, to_y - y, step)
         units[i].push_x, units[i].push_y = dx, dy
+        if units[i].detour != 0:
+            _pass_by(units, world, i)
 
 
 @subroutine
@@ -67,6 +74,52 @@ def _along_the_wall(
     if free_x and (abs(east) >= abs(north) or not free_y):
         return dx, 0.0
     return 0.0, dy if free_y else 0.0
+
+
+@subroutine
+def _pass_by(units: Any, world: Any, i: int) -> None:
+    """Turn the step of unit ``i`` to its side of those who stand in the way, or to the other if it cannot pass there.
+
+    So a crowd flows around those who fight already, and surrounds its victim.
+    """
+    side = float(units[i].detour)
+    east, north = units[i].push_x, units[i].push_y
+    for turn in range(TURNS):
+        if _is_free(units, world, i, east, north):
+            units[i].push_x, units[i].push_y = east, north
+            if turn == 0:
+                units[i].detour = 0
+            return
+        east, north = east * _COS - side * north * _SIN, north * _COS + side * east * _SIN
+    units[i].detour = -units[i].detour
+
+
+@inlined
+def _is_free(units: Any, world: Any, i: int, east: float, north: float) -> bool:
+    """Whether unit ``i`` could take a step without coming closer to anybody who stands and whom it touches."""
+    unit_type = world.types[units[i].kind]
+    x, y = np.float64(units[i].x) + east, np.float64(units[i].y) + north
+    if not stands(world.ground, unit_type, x, y):
+        return False
+    for j in range(units.shape[0]):
+        dx, dy = np.float64(units[j].x) - x, np.float64(units[j].y) - y
+        other = world.types[units[j].kind]
+        reach = unit_type.separation_radius + other.separation_radius - OVERLAP_TOLERANCE
+        if dx * dx + dy * dy < reach * reach and j != i and units[j].health > 0 and other.plane == unit_type.plane:
+            closer = (np.float64(units[j].x) - units[i].x) * east + (np.float64(units[j].y) - units[i].y) * north > 0
+            if closer and _keeps_still(units, world, j):
+                return False
+    return True
+
+
+@inlined
+def _keeps_still(units: Any, world: Any, i: int) -> bool:
+    """Whether a unit fights where it stands, or has nothing to do."""
+    target = units[i].target
+    if target == NOBODY:
+        return bool(units[i].order == IDLE)
+    unit_type = world.types[units[i].kind]
+    return bool(gap(units, world.types, i, target) <= max(unit_type.range, unit_type.heal_range))
 
 
 @inlined
@@ -129,6 +182,9 @@ def _push_apart(
         share = 0.0
     elif world.types[units[j].kind].speed == 0:
         share = 1.0
+    if law.surround:
+        _meet(units, i, j, dx, dy)
+        _meet(units, j, i, -dx, -dy)
     overlap = reach - far
     if far == 0.0:
         dx, far = 1.0, 1.0
@@ -137,3 +193,13 @@ def _push_apart(
     units[i].push_y -= north * share
     units[j].push_x += east * (1.0 - share)
     units[j].push_y += north * (1.0 - share)
+
+
+@inlined
+def _meet(units: Any, i: int, j: int, dx: float, dy: float) -> None:
+    """Let unit ``i``, on its way to a target, choose on which side to pass unit ``j``, which stands before it."""
+    target = units[i].target
+    if target != NOBODY and target != j and units[i].moving and not units[j].moving and units[i].detour == 0:
+        east, north = np.float64(units[target].x) - units[i].x, np.float64(units[target].y) - units[i].y
+        if east * dx + north * dy > 0:
+            units[i].detour = 1 if dx * north - dy * east >= 0 else -1

@@ -21,6 +21,7 @@ LAWS: Final = np.dtype(
         ("formation", np.int8),
         ("ranking", np.int8),
         ("scan_period", np.int8),
+        ("surround", np.bool_),
         ("medivac_follows", np.bool_),
         ("creep_decay", np.bool_),
         ("drawn", np.bool_),  # anew for every episode
@@ -40,6 +41,7 @@ class Physics:
         ranking: Which of the targets that it can see an enemy prefers, when it can shoot none yet: the ``"nearest"``,
             or the nearest of those that are a ``"threat"``, which attack or heal.
         scan_period: Game loops between two looks of an enemy for a target.
+        surround: Whether units on their way to a target walk around those who fight already, or push them from behind.
         medivac_follows: Whether the enemies' medivacs follow their army while nobody is wounded, or stay.
         standing_weight: How much a standing unit yields to a push, where a moving one yields 1.
         creep_decay: Whether buildings off creep lose health, as the catalogue and players say of the spine crawler; on
@@ -54,6 +56,7 @@ class Physics:
     spawn_jitter: float = 0.25
     ranking: Ranking = "nearest"
     scan_period: int = 8
+    surround: bool = True
     medivac_follows: bool = True
     standing_weight: float = 0.2
     creep_decay: bool = True
@@ -62,7 +65,7 @@ class Physics:
     def __post_init__(self) -> None:
         for name, known in (
             ("formation", ("rings", "square")), ("ranking", ("nearest", "threat")), ("pathing", ("inner", "outer")),
-            ("medivac_follows", (False, True)), ("creep_decay", (False, True)),
+            ("surround", (False, True)), ("medivac_follows", (False, True)), ("creep_decay", (False, True)),
         ):  # fmt: skip
             if getattr(self, name) not in known:
                 raise ValueError(f"Unknown {name} {getattr(self, name)!r}. Expected {known[0]!r} or {known[1]!r}.")
@@ -95,9 +98,10 @@ class Physics:
 
 @inlined
 def draw_laws(law: Any, clock: Any) -> None:
-    """Draw the physics of the next episode: any formation, ranking and medivac, and a range of the numbers."""
+    """Draw the physics of the next episode: any formation, ranking, crowd and medivac, and a range of the numbers."""
     law.formation = int(uniform(clock, 0.0, 2.0))
     law.ranking = int(uniform(clock, 0.0, 2.0))
+    law.surround = uniform(clock, 0.0, 1.0) < 0.5
     law.medivac_follows = uniform(clock, 0.0, 1.0) < 0.5
     law.scan_period = 4 + int(uniform(clock, 0.0, 5.0))
     law.standing_weight = uniform(clock, 0.1, 0.3)

@@ -194,7 +194,7 @@ def _begin(units: Any, world: Any, law: Any, clock: Any, i: int) -> None:
     units[i].finder = units[i].target = units[i].shooter = units[i].flight_target = NOBODY
     units[i].order = IDLE
     units[i].look = int(uniform(clock, 0.0, law.scan_period))
-    units[i].moving = False
+    units[i].moving, units[i].detour = False, 0
 
 
 @inlined

@@ -56,6 +56,7 @@ UNIT: Final = np.dtype(
         ("push_y", np.float64),
         ("kind", np.int8),  # index of the type
         ("order", np.int8),
+        ("detour", np.int8),  # side on which it passes who is in its way: 1 left, -1 right, 0 while nobody is
         ("look", np.int8),  # loops until it looks for a target again
         ("moving", np.bool_),  # walks in this loop
     ],

@@ -158,3 +158,24 @@ def test_the_dead_are_not_in_the_way():
     scene["b"]["health"] = 0
     scene.loops(3)
     assert scene.at("a") == (0.5, 0.5)
+
+
+def test_who_comes_to_fight_walks_around_those_who_fight_already():
+    scene = Scene("........\n.aAB....\n........", a="zealot", A="zergling", B="zergling")
+    scene.play(6)
+    assert scene.gap("a", "A") <= 0.1
+    assert scene.gap("a", "B") <= 0.1
+
+
+def test_without_surrounding_it_queues_behind_them():
+    scene = Scene("........\n.aAB....\n........", a="zealot", A="zergling", B="zergling", options={"surround": False})
+    scene.play(6)
+    assert scene.gap("a", "A") <= 0.1
+    assert scene.gap("a", "B") > 0.5
+
+
+def test_who_comes_to_fight_passes_on_the_other_side_where_a_wall_is():
+    for wall in ("########\n.aAB....\n........", "........\n.aAB....\n########"):
+        scene = Scene(wall, a="zealot", A="zergling", B="zergling")
+        scene.play(12)
+        assert scene.gap("a", "B") <= 0.1

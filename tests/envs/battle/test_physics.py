@@ -124,7 +124,8 @@ def test_random_physics_lie_in_what_is_possible_and_differ_from_battle_to_battle
     for name, low, high in (("standing_weight", 0.1, 0.3), ("spawn_jitter", 0.0, 0.25)):
         assert low <= drawn[name].min() < low + 0.02 * (high - low) * 5
         assert high - 0.02 * (high - low) * 5 < drawn[name].max() <= high
-    assert drawn["creep_decay"].all()  # as it is by default
+    assert drawn["creep_decay"].all()  # what is fixed stays as it was chosen
+    assert not laws(creep_decay=False)["creep_decay"].any()
 
 
 def test_random_physics_are_drawn_anew_for_every_episode_and_alike_for_a_seed():
