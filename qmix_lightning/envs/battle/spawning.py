@@ -189,6 +189,7 @@ def _begin(units: Any, world: Any, law: Any, clock: Any, i: int) -> None:
     units[i].energy = world.types[kind].energy
     units[i].cooldown = units[i].wind_up = units[i].flight = units[i].pace = 0.0
     units[i].hurt = units[i].shield_hurt = units[i].push_x = units[i].push_y = 0.0
+    units[i].x_before = units[i].y_before = 0.0
     units[i].known_by = units[i].facing = units[i].goal_x = units[i].goal_y = 0.0
     units[i].known = units[i].calm = 0
     units[i].finder = units[i].target = units[i].shooter = units[i].flight_target = NOBODY

@@ -6,7 +6,7 @@ from tests.envs.battle.scenes import UNITS, Scene
 
 
 def crawler(drawing="A......a", **kwargs):
-    scene = Scene(drawing, A="spine_crawler", **kwargs)
+    scene = Scene(drawing, A="spine_crawler", options={"creep_decay": False}, **kwargs)
     scene["A"]["order"] = 0
     return scene
 

@@ -26,7 +26,7 @@ def as_ever():
     return fought()
 
 
-@pytest.mark.parametrize("switch", [{"medivac_follows": False}, {"creep_decay": True}])
+@pytest.mark.parametrize("switch", [{"medivac_follows": False}, {"creep_decay": False}])
 def test_where_a_switch_has_nothing_to_say_battles_are_the_same_to_the_bit(as_ever, switch):
     assert (fought(**switch) == as_ever).all()
 
@@ -39,12 +39,12 @@ def test_where_it_has_they_differ(as_ever, switch):
 
 
 def test_what_can_be_said_is_written_into_a_battles_laws():
-    laws = Physics(formation="square", ranking="threat", scan_period=5, standing_weight=0.3, creep_decay=True).laws(3)
+    laws = Physics(formation="square", ranking="threat", scan_period=5, standing_weight=0.3, creep_decay=False).laws(3)
     assert laws.dtype == LAWS
     assert laws["formation"].tolist() == laws["ranking"].tolist() == [1, 1, 1]
     assert laws["scan_period"].tolist() == [5, 5, 5]
     assert laws["standing_weight"] == pytest.approx(0.3)
-    assert laws["creep_decay"].all()
+    assert not laws["creep_decay"].any()
     assert laws["medivac_follows"].all()
     assert not laws["drawn"].any()
     assert set(LAWS.names) == set(Physics.__dataclass_fields__) - {"pathing"} | {"drawn"}

@@ -9,7 +9,7 @@ RATE = 0.2734 / 16  # of all zerg: 0.0170875 a loop
 
 @pytest.mark.parametrize("unit", ["zergling", "baneling", "hydralisk", "spine_crawler"])
 def test_zerg_heal_a_quarter_of_a_point_a_second(unit):
-    scene = Scene("a", a=unit)
+    scene = Scene("a", a=unit, options={"creep_decay": False})
     scene["a"]["health"] = 10
     scene.loops(160)
     assert scene["a"]["health"] == pytest.approx(10 + 160 * RATE, abs=1e-4)
@@ -45,7 +45,7 @@ def test_the_dead_do_not_recover():
     assert scene["a"]["health"] == 0
 
 
-def test_a_spine_crawler_off_creep_loses_three_a_second_if_that_is_switched_on():
+def test_a_spine_crawler_off_creep_loses_three_a_second_unless_that_is_switched_off():
     # 1 every 0.3332 seconds is 3.0012 a second, less 0.2734 that comes back: 300 - 10 * 2.7278 after 160 loops.
     health = {}
     for decays in (False, True):

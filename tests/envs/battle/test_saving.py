@@ -41,7 +41,7 @@ def test_loaded_battles_go_on_bit_for_bit(name, steps, options):
     play(env, env.reset(), 25, seed=1)
     state = env.state_dict()
     unbroken = play(env, look(env), steps, seed=2)
-    assert sum(view["done"].sum() for view in unbroken[::2]) > 3  # battles end, and others of the same clocks begin
+    assert sum(view["done"].sum() for view in unbroken[::2]) > 2  # battles end, and others of the same clocks begin
     loaded = BattleEnvironment(name, num_envs=3, **options)
     loaded.load_state_dict(state)
     assert all(equal(one, two) for one, two in zip(unbroken, play(loaded, look(loaded), steps, seed=2), strict=True))
@@ -149,19 +149,18 @@ LAYOUT = {"clock_layout": "random uint64 0, key uint64 8, size 16"}
         (lambda state: BattleEnvironment("3m", num_envs=2, reward_win=1).state_dict(), "saved with options 'SmacOpt"),
         (
             lambda state: {**state, **LAYOUT},
-            "saved with clock_layout 'random uint64 0, key uint64 8, episode uint64 16, steps int64 24, size 32', got "
-            "'random uint64 0, key uint64 8, size 16'.",
+            f"saved with clock_layout '{layout(CLOCK)}', got 'random uint64 0, key uint64 8, size 16'.",
         ),
         (lambda state: {**state, "unit_layout": "x float32 0, size 4"}, "got 'x float32 0, size 4'."),
         (lambda state: {}, "saved with task 'battle/3m', got None."),
         (
             lambda state: {**state, "clocks": None},
-            "Expected 'clocks' of torch.uint8 [2, 32] in saved battles, got None. Load what state_dict() of a battle "
-            "environment returned.",
+            f"Expected 'clocks' of torch.uint8 [2, {CLOCK.itemsize}] in saved battles, got None. Load what state_dict() "
+            "of a battle environment returned.",
         ),
         (
             lambda state: {**state, "battles": state["battles"][:, :-1]},
-            "Expected 'battles' of torch.uint8 [2, 672] in saved battles, got torch.uint8 [2, 671].",
+            f"Expected 'battles' of torch.uint8 [2, {6 * UNIT.itemsize}] in saved battles, got torch.uint8 [2, ",
         ),
         (lambda state: {**state, "reward": state["reward"].double()}, "of torch.float32 [2, 1] in saved battles, got"),
     ],
