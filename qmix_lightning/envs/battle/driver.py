@@ -17,7 +17,8 @@ def require_gpu() -> None:
     torch_sees = torch.cuda.is_available()
     simulated, trouble = False, "it has no numba.cuda"
     if find_spec("numba.cuda") is not None:
-        from numba import config, cuda
+        from numba import cuda
+        from numba.core import config
 
         simulated = bool(config.ENABLE_CUDASIM)
         if torch_sees and not simulated:
@@ -40,7 +41,7 @@ def what_is_missing(cuda_of_torch: str | None, torch_sees: bool, trouble: str) -
     """
     if cuda_of_torch is None:
         cause = f"torch {torch.__version__} was built without CUDA"
-        cure = "Install one that was built with it: pip install torch --index-url https://download.pytorch.org/whl/cu130"
+        cure = "Install one with it: pip install torch --index-url https://download.pytorch.org/whl/cu130"
     elif not torch_sees:
         cause = f"torch, built for CUDA {cuda_of_torch}, finds no GPU"
         cure = "nvidia-smi shows whether there is one, and the driver"

@@ -113,7 +113,7 @@ class BattleEnvironment(AbstractEnvironment):
         self._arena = _arena(memory, torch.device(device), threads)
         self._battles, self._clocks, self._laws, _, self._lineup, self._views = self._arena.memory
         tensors = self._arena.tensors
-        units = tensors["battles"].view(torch.float32).unflatten(1, (memory.battles.shape[1], -1))
+        units = torch.unflatten(tensors["battles"].view(torch.float32), 1, (memory.battles.shape[1], -1))
         self._scene = TensorDict(
             {
                 "agents": {name: tensors[name] for name in ("observation", "action_mask")},

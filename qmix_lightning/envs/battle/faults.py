@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -23,15 +25,15 @@ class Faults:
         >>> faults.settle()
         Traceback (most recent call last):
         ...
-        ValueError: Agent 2 of battle 1 could not take action 8 in an earlier step, and took the first legal one instead.
-        Choose by ('agents', 'action_mask').
+        ValueError: Agent 2 of battle 1 could not take action 8 in an earlier step, and took the first legal one
+        instead. Choose by ('agents', 'action_mask').
     """
 
     def __init__(self, battles: int, device: torch.device) -> None:
         self.rows = torch.zeros(battles, 2, dtype=torch.int64, device=device)
         self._on_gpu = device.type == "cuda"
         self._answer: Tensor | None = None  # whether there were any when last asked, once it has come
-        self._answered: torch.cuda.Event | None = None
+        self._answered: Any = None
 
     def look(self) -> None:
         """Raise what is known by now, without waiting for the GPU.
@@ -44,9 +46,9 @@ class Faults:
             return
         if torch.cuda.is_current_stream_capturing():
             return
-        if self._answer is None or self._answered is None:
+        if self._answer is None:
             self._answer = torch.zeros((), dtype=torch.bool, pin_memory=True)
-            self._answered = torch.cuda.Event()
+            self._answered = torch.cuda.Event()  # type: ignore[no-untyped-call]
         elif not self._answered.query():
             return
         elif self._answer.item():

@@ -13,20 +13,22 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from types import FunctionType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
-from numba import config, cuda
+from numba import cuda
+from numba.core import config
 from numba.core.errors import NumbaPerformanceWarning
 from torch import Tensor
 
 from qmix_lightning.envs.battle.arena import Arena, Memory, tensors_of
 from qmix_lightning.envs.battle.compiling import subroutine
-from qmix_lightning.envs.battle.engine import begin_battle, play_step
+from qmix_lightning.envs.battle.engine import advance, restart
 from qmix_lightning.envs.battle.faults import Faults
 from qmix_lightning.envs.battle.hindsight import Recording, see_step
-from qmix_lightning.envs.battle.observation import observe
+from qmix_lightning.envs.battle.observation import show
 from qmix_lightning.envs.battle.physics import LAWS
 from qmix_lightning.envs.battle.state import CLOCK, UNIT
 from qmix_lightning.envs.battle.world import RULES, World
@@ -58,37 +60,54 @@ def _kernel(function: Callable[..., None]) -> Any:
     return cuda.jit(function)
 
 
+def _for_a_thread(kernel: Any) -> Any:
+    """A kernel of the CPU, as a thread of the GPU calls it for a battle of its own.
+
+    There it has no last argument: GPUs know no defaults, and only the machine code of CPUs is kept on disk.
+    """
+    if SIMULATED:
+        return kernel
+    function, code = kernel.py_func, kernel.py_func.__code__
+    shorter = FunctionType(code.replace(co_argcount=code.co_argcount - 1), function.__globals__, function.__name__)
+    return cuda.jit(shorter, device=True)
+
+
+_restart_battles, _advance_battles, _show_battles = (_for_a_thread(kernel) for kernel in (restart, advance, show))
+
+
 @_kernel
 def _restart(memory: Any, calls: Any) -> None:
     b = cuda.grid(1)
-    if b < memory.battles.shape[0] and calls.which[b]:
-        w = memory.world
+    if b < memory.battles.shape[0]:
+        w = memory.world  # put together here, because a kernel is given no record but in an array
         world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
-        begin_battle(memory.battles[b], world, memory.laws[b], memory.clocks[b], memory.lineup, memory.views, b)
+        _restart_battles(
+            memory.battles, world, memory.laws, memory.clocks, memory.lineup, memory.views, calls.which, b, b + 1
+        )
 
 
 @_kernel
 def _advance(memory: Any, calls: Any) -> None:
     b = cuda.grid(1)
     if b < memory.battles.shape[0]:
-        w = memory.world
+        w = memory.world  # put together here, because a kernel is given no record but in an array
         world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
         replace_illegal(memory.views.action_mask[b], calls.actions[b], calls.faults[b])
-        play_step(memory.battles[b], world, memory.laws[b], memory.clocks[b], memory.views, calls.actions[b], b)
+        _advance_battles(memory.battles, world, memory.laws, memory.clocks, memory.views, calls.actions, b, b + 1)
 
 
 @_kernel
 def _show(memory: Any, calls: Any) -> None:
     b = cuda.grid(1)
     if b < memory.battles.shape[0]:
-        w = memory.world
+        w = memory.world  # put together here, because a kernel is given no record but in an array
         world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
-        show_battle(memory.battles[b], world, memory.clocks[b], memory.views, b)
+        _show_battles(memory.battles, world, memory.clocks, memory.views, b, b + 1)
 
 
 @_kernel
 def _see(memory: Any, recording: Any, scratch: Any) -> None:
-    w = memory.world
+    w = memory.world  # put together here, because a kernel is given no record but in an array
     world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
     n_steps, thread = recording.units.shape[1], cuda.grid(1)
     for at in range(thread, recording.units.shape[0] * n_steps, cuda.gridsize(1)):
@@ -100,12 +119,6 @@ class _Scratch(NamedTuple):
 
     battles: Any  # [T, U] UNIT
     shown: Any  # [T, U, F] float32, the fields of them that are recorded
-
-
-@subroutine
-def show_battle(units: Any, world: Any, clock: Any, views: Any, b: int) -> None:
-    """Write what is seen of battle ``b`` as it stands."""
-    observe(units, world, clock, views, b)
 
 
 @subroutine
@@ -178,7 +191,7 @@ class GpuArena(Arena):
         if threads == 0:
             return
         scratch = torch.zeros(threads, n_units * size, dtype=torch.uint8, device=self.device)
-        shown = scratch.view(torch.float32).unflatten(1, (n_units, -1))[..., :n_fields]
+        shown = torch.unflatten(scratch.view(torch.float32), 1, (n_units, -1))[..., :n_fields]
         with self._guard():
             arrays = Recording(*map(_array, recording))
             battles = _Scratch(_array(scratch, UNIT), _array(shown))
@@ -200,8 +213,9 @@ class GpuArena(Arena):
         return nullcontext() if SIMULATED else torch.cuda.device(self.device)
 
     def _world(self, world: World) -> World:
-        rules = np.frombuffer(world.rules.tobytes(), RULES)  # a kernel takes no record but in an array
-        return self._moved(world._replace(rules=rules))
+        rules: Any = np.frombuffer(world.rules.tobytes(), RULES)
+        moved: World = self._moved(world._replace(rules=rules))
+        return moved
 
     def _moved(self, parts: Any) -> Any:
         """A named tuple with its arrays copied to the GPU, and its numbers as they are."""

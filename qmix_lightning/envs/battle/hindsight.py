@@ -32,7 +32,9 @@ class Recording(NamedTuple):
 See = Callable[[Recording], None]
 
 
-def look_back(episodes: TensorDict, spec: TaskSpec, n_units: int, fields: int, device: torch.device, see: See) -> TensorDict:
+def look_back(
+    episodes: TensorDict, spec: TaskSpec, n_units: int, fields: int, device: torch.device, see: See
+) -> TensorDict:
     """Add to recorded battles what was seen in them; see :class:`~qmix_lightning.envs.base.AbstractEnvironment`.
 
     Args:

@@ -5,11 +5,12 @@ import re
 import pytest
 import torch
 from numba import config
+from tensordict import TensorDict
 
 from qmix_lightning.envs.battle.env import BattleEnvironment
 from qmix_lightning.envs.checking import check_env
 from qmix_lightning.envs.registry import make
-from qmix_lightning.spec import ACTION_MASK, UNITS
+from qmix_lightning.spec import ACTION, ACTION_MASK, MASK, UNITS
 from tests.envs.battle.policies import random_legal
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
@@ -113,9 +114,12 @@ def test_what_it_cannot_be_made_with():
 
 def test_no_recorded_battles_are_observed_as_such():
     env = make("battle/3m", num_envs=2, device="cuda")
-    episodes = make("battle/3m").reset().clone().expand(0, 1).exclude("agents", "state")
-    episodes["agents", "action"] = torch.zeros(0, 1, 3, dtype=torch.int64)
-    episodes["next", "mask"] = torch.zeros(0, 1, 1, dtype=torch.bool)
+    nothing = {
+        UNITS: torch.zeros(0, 1, 6, 4),
+        ACTION: torch.zeros(0, 1, 3, dtype=torch.int64),
+        MASK: torch.zeros(0, 1, 1, dtype=torch.bool),
+    }
+    episodes = TensorDict({}, batch_size=[0, 1]).update(nothing)
     assert env.observe(episodes)["state"].shape == (0, 1, 48)
 
 

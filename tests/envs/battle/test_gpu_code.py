@@ -19,7 +19,7 @@ def test_every_kernel_compiles_for_a_gpu(monkeypatch):
     from qmix_lightning.envs.battle import gpu
     from qmix_lightning.envs.battle.faults import Faults
     from qmix_lightning.envs.battle.hindsight import Recording
-    from qmix_lightning.envs.battle.state import UNIT, seen
+    from qmix_lightning.envs.battle.state import seen
     from qmix_lightning.envs.battle.world import RULES
 
     # numba asks the driver for which GPU it should compile the functions that a kernel calls.
@@ -41,4 +41,3 @@ def test_every_kernel_compiles_for_a_gpu(monkeypatch):
     ):  # fmt: skip
         code, _ = cuda.compile_ptx(kernel.py_func, types.void(*map(typeof, arguments)), cc=(8, 0))
         assert ".visible .entry" in code
-        print(kernel.py_func.__name__, len(code), code.count("fma.rn.f64"), code.count("ld.u8"), code.count("ld.global"), code.count(".local"))
