@@ -140,7 +140,6 @@ class GpuArena(Arena):
     Args:
         memory: The battles before their first start, as numpy arrays.
         device: Which GPU.
-
     """
 
     def __init__(self, memory: Memory, device: torch.device) -> None:
