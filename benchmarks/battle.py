@@ -3,12 +3,16 @@
     python -m benchmarks battle --maps 3m 8m --batches 32 1024 --threads 1 2
     python -m benchmarks battle --maps all --batches 256 --threads 1
     python -m benchmarks battle --maps 3m 2s3z --smax PYTHON --smaclite PYTHON
+    python -m benchmarks battle --maps 3m MMM --device cuda
 
 Every step writes observations, state, masks, reward and what is reported of the outcome, and battles that end restart
 at once. Random legal actions are drawn outside the timed part. Battles are spread over all moments of an episode before
 the first measurement. A CPU-second is one of all threads together; a second is one on the wall, and several threads can
 only shorten that one on a machine with nothing else to do. Other simulators are measured in the same turns, each by an
 interpreter that has its package; see other_simulators.py.
+
+On a GPU the actions are drawn there, inside the timed part, and battles that end restart in every step, so that a step
+can be measured as it is called and from a CUDA graph.
 """
 
 from __future__ import annotations
@@ -87,6 +91,81 @@ class Arena:
         return torch.where(self._mask, torch.rand(self._mask.shape, generator=self._random), -1.0).argmax(-1)
 
 
+class GpuArena:
+    """Battles on a GPU under random play.
+
+    Args:
+        map_name: One of SMAC's maps.
+        battles: How many are played side by side.
+        graphed: Whether steps are replayed from a CUDA graph.
+        block: Seconds that one measurement lasts about.
+    """
+
+    def __init__(self, map_name: str, battles: int, graphed: bool, block: float) -> None:
+        self.env = make(f"battle/{map_name}", num_envs=battles, seed=1, device="cuda")
+        self._mask: Tensor = self.env.reset()[ACTION_MASK]  # overwritten in place by every step
+        self._play = self._step
+        for _ in range(3):  # compiles
+            self._step()
+        if graphed:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self._step()
+            self._play = graph.replay
+        self._steps = 1
+        self._steps = max(1, round(block / (self() * battles)))
+
+    def __call__(self) -> float:
+        """Seconds of an environment step, over one block."""
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(self._steps):
+            self._play()
+        torch.cuda.synchronize()
+        return (time.perf_counter() - start) / (self._steps * self.env.num_envs)
+
+    def _step(self) -> None:
+        chances = torch.rand(self._mask.shape, device=self._mask.device)
+        action = torch.where(self._mask, chances, -1.0).argmax(-1)
+        self.env.reset(self.env.step(action)["done"].flatten())
+
+
+def measure_gpu(
+    maps: Sequence[str] = ("3m",),
+    batches: Sequence[int] = (64, 1_024, 16_384),
+    *,
+    rounds: int = 15,
+    block: float = 0.05,
+) -> Table:
+    """Measure every combination on torch's current GPU.
+
+    Args:
+        maps: Names of SMAC maps.
+        batches: Numbers of battles side by side.
+        rounds: Blocks measured of each.
+        block: Seconds that a block lasts about.
+
+    Returns:
+        A row a combination.
+
+    Raises:
+        RuntimeError: If there is no GPU.
+    """
+    cases = [(name, battles, graphed) for name in maps for battles in batches for graphed in (False, True)]
+    arenas = {case: GpuArena(*case, block) for case in cases}
+    samples = interleave(arenas, rounds)
+    rows = [
+        (
+            name, str(battles), "graph" if graphed else "calls", f"{1 / samples[name, battles, graphed].best:,.0f}",
+            f"{1 / samples[name, battles, graphed].median:,.0f}",
+            f"{samples[name, battles, graphed].best * battles * 1e6:,.0f}",
+        )
+        for name, battles, graphed in cases
+    ]  # fmt: skip
+    header = ("map", "battles", "by", "env steps/s best", "median", "µs a step")
+    return Table(f"Simulator on {torch.cuda.get_device_name()}", header, rows)
+
+
 def measure(
     maps: Sequence[str] = MAPS,
     batches: Sequence[int] = (1, 32, 256, 1024),
@@ -159,7 +238,8 @@ def _verdicts(cases: Sequence[tuple[str, int, int]], samples: Mapping[Any, Sampl
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command line."""
     parser.add_argument("--maps", nargs="+", default=list(MAPS), help="names of maps, or all")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 32, 256, 1024])
+    parser.add_argument("--batches", nargs="+", type=int, help="1 32 256 1024, or 64 1024 16384 on a GPU")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     for key, (name, _, _) in OTHERS.items():
         parser.add_argument(f"--{key}", metavar="PYTHON", help=f"interpreter that has {name}")
@@ -170,5 +250,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> list[Table]:
     """Measure as the command line says."""
     maps = map_names() if options.maps == ["all"] else options.maps
+    if options.device == "cuda":
+        batches = options.batches or [64, 1_024, 16_384]
+        return [measure_gpu(maps, batches, rounds=options.rounds, block=options.block)]
+    batches = options.batches or [1, 32, 256, 1024]
     others = {key: python for key in OTHERS if (python := getattr(options, key))}
-    return [measure(maps, options.batches, options.threads, rounds=options.rounds, block=options.block, others=others)]
+    return [measure(maps, batches, options.threads, rounds=options.rounds, block=options.block, others=others)]

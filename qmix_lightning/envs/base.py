@@ -68,7 +68,8 @@ class AbstractEnvironment(ABC):
             each ``[B, 1]`` (float32, bool, bool), and ``("info", name)`` for each of :attr:`info_keys`.
 
         Raises:
-            ValueError: If an action is illegal, naming episode, agent and action.
+            ValueError: If an action is illegal, naming episode, agent and action. Where this method does not wait for
+                the step, as on a GPU, :meth:`state_dict` or a later :meth:`reset` raises it, at the latest that of all.
         """
 
     @abstractmethod

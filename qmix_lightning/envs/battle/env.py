@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import fields
-from itertools import pairwise
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -17,15 +15,16 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from qmix_lightning.envs.base import AbstractEnvironment
-from qmix_lightning.envs.battle.engine import advance, first_illegal, restart, trace
+from qmix_lightning.envs.battle.arena import Arena, HostArena, Memory
+from qmix_lightning.envs.battle.driver import require_gpu
+from qmix_lightning.envs.battle.engine import trace
 from qmix_lightning.envs.battle.hindsight import look_back
-from qmix_lightning.envs.battle.observation import show
 from qmix_lightning.envs.battle.options import SmacOptions, smac_options
 from qmix_lightning.envs.battle.physics import Physics
 from qmix_lightning.envs.battle.saving import as_tensor, layout, refuse_other_battles
 from qmix_lightning.envs.battle.scenario import Scenario, load_scenario
 from qmix_lightning.envs.battle.spawning import ENEMY_ORDERS, EnemyOrder, lineup_of
-from qmix_lightning.envs.battle.state import CLOCK, SEEN, UNIT, seen, start_keys
+from qmix_lightning.envs.battle.state import CLOCK, SEEN, UNIT, start_keys
 from qmix_lightning.envs.battle.views import empty_views, observation_size, state_size
 from qmix_lightning.envs.battle.world import World, world_of
 from qmix_lightning.spec import UNITS, TaskSpec
@@ -45,7 +44,9 @@ class BattleEnvironment(AbstractEnvironment):
         num_envs: Number of battles B played side by side.
         seed: Seed of the battles.
         first: Number of this batch's first battle, so that several batches can share a seed.
-        threads: Threads over which the battles are spread.
+        threads: Threads over which the battles are spread, on the CPU.
+        device: ``"cpu"``, or ``"cuda"`` for torch's current GPU, where the views are then, too. There nobody waits for
+            a step: an illegal action is replaced by a legal one, and raised at a later :meth:`reset`.
         enemy_order: How the enemies are numbered: ``"random"`` in every battle, by ``"creation"``, or ``"sorted"`` by
             type and place.
         physics: ``"fixed"`` as the options say, or drawn at ``"random"`` for every battle out of what is possible.
@@ -54,6 +55,7 @@ class BattleEnvironment(AbstractEnvironment):
 
     Raises:
         ValueError: If there is no such map or option, or a value is out of range.
+        RuntimeError: If there is no GPU on this machine, or it cannot be programmed.
 
     Example:
         >>> env = BattleEnvironment("3m", num_envs=2, seed=1)
@@ -77,6 +79,7 @@ class BattleEnvironment(AbstractEnvironment):
         *,
         first: int = 0,
         threads: int = 1,
+        device: str | torch.device = "cpu",
         enemy_order: EnemyOrder = "random",
         physics: Literal["fixed", "random"] = "fixed",
         **options: Any,
@@ -101,67 +104,56 @@ class BattleEnvironment(AbstractEnvironment):
             episode_limit=scenario.episode_limit,
         )
         self.num_envs, self._first, self.scenario = num_envs, first, scenario
-        self._lineup = lineup_of(scenario, world, enemy_order)
-        self._battles = np.zeros((num_envs, scenario.n_agents + scenario.n_enemies), dtype=UNIT)
-        self._clocks, self._laws = np.zeros(num_envs, dtype=CLOCK), switches.laws(num_envs, drawn=physics == "random")
-        self._views = empty_views(world, num_envs)
-        self._pool, self._threads = ThreadPoolExecutor(threads) if threads > 1 else None, threads
-        self._all = np.ones(num_envs, dtype=np.bool_)
+        memory = Memory(
+            battles=np.zeros((num_envs, scenario.n_agents + scenario.n_enemies), dtype=UNIT),
+            clocks=np.zeros(num_envs, dtype=CLOCK),
+            laws=switches.laws(num_envs, drawn=physics == "random"),
+            world=world,
+            lineup=lineup_of(scenario, world, enemy_order),
+            views=empty_views(world, num_envs),
+        )
+        self._arena = _arena(memory, torch.device(device), threads)
+        self._battles, self._clocks, self._laws, _, self._lineup, self._views = self._arena.memory
+        tensors = self._arena.tensors
+        units = torch.unflatten(tensors["battles"].view(torch.float32), 1, (memory.battles.shape[1], -1))
         self._scene = TensorDict(
             {
-                "agents": {
-                    "observation": torch.from_numpy(self._views.observation),
-                    "action_mask": torch.from_numpy(self._views.action_mask),
-                },
-                "state": torch.from_numpy(self._views.state),
-                UNITS: torch.from_numpy(seen(self._battles, fields_shown(world))),
+                "agents": {name: tensors[name] for name in ("observation", "action_mask")},
+                "state": tensors["state"],
+                UNITS: units[..., : fields_shown(world)],
             },
             batch_size=[num_envs],
         )
-        result = {name: torch.from_numpy(getattr(self._views, name)) for name in ("reward", "done", "terminated")}
-        info = {name: torch.from_numpy(getattr(self._views, name)) for name in self.info_keys}
-        self._outcome = self._scene.copy().update({**result, "info": info})
+        result = {name: tensors[name] for name in ("reward", "done", "terminated")}
+        self._outcome = self._scene.copy().update({**result, "info": {name: tensors[name] for name in self.info_keys}})
         self._made_as: dict[str, str | int | float] = {
             "task": self.spec.name, "num_envs": num_envs, "enemy_order": enemy_order,
             "physics": f"{physics} {switches}", "options": str(chosen),
             "unit_layout": layout(UNIT), "clock_layout": layout(CLOCK),
         }  # fmt: skip
         # Observation and state, which are nine tenths of it all, follow from the rest.
-        views = {name: view for name, view in self._views._asdict().items() if name not in ("observation", "state")}
-        memory = {"battles": self._battles, "clocks": self._clocks, "laws": self._laws, **views}
-        self._memory = {name: as_tensor(array) for name, array in memory.items()}
+        self._memory = {name: tensor for name, tensor in tensors.items() if name not in ("observation", "state")}
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
         """Make the battles that start at the next full reset, and after, depend on this seed alone."""
-        start_keys(self._clocks, np.uint64(operator.index(seed) % 2**64), self._first)
+        bytes_of = self._arena.tensors["clocks"]
+        clocks = bytes_of.numpy(force=True).view(CLOCK)[:, 0]  # on the CPU the clocks themselves
+        start_keys(clocks, np.uint64(operator.index(seed) % 2**64), self._first)
+        bytes_of.copy_(as_tensor(clocks))
 
     def reset(self, which: Tensor | None = None) -> TensorDict:
         """Start new battles; see :class:`AbstractEnvironment`."""
-        chosen = self._all if which is None else np.ascontiguousarray(which.numpy())
-        if chosen.shape != self._all.shape or chosen.dtype != np.bool_:
-            raise ValueError(f"Expected which of bool {[self.num_envs]}, got {chosen.dtype} {list(chosen.shape)}.")
-        self._spread(
-            lambda first, end: restart(
-                self._battles, self.world, self._laws, self._clocks, self._lineup, self._views, chosen, first, end
-            ),
-            self.num_envs,
-        )
+        if which is not None and (which.shape != (self.num_envs,) or which.dtype != torch.bool):
+            raise ValueError(f"Expected which of bool {[self.num_envs]}, got {_layout(which)}.")
+        self._arena.restart(which)
         return self._scene
 
     def step(self, action: Tensor) -> TensorDict:
         """Play 8 game loops (``step_mul``), half a second of the catalogue; see :class:`AbstractEnvironment`."""
-        actions = np.ascontiguousarray(action.numpy())  # another memory layout would be compiled anew
-        if actions.shape != self._views.last_action.shape or actions.dtype != np.int64:
-            expected = f"int64 {list(self._views.last_action.shape)}"
-            raise ValueError(f"Expected actions of {expected}, got {actions.dtype} {list(actions.shape)}.")
-        self._refuse_illegal(actions)
-        self._spread(
-            lambda first, end: advance(
-                self._battles, self.world, self._laws, self._clocks, self._views, actions, first, end
-            ),
-            self.num_envs,
-        )
+        if action.shape != (expected := (self.num_envs, self.spec.n_agents)) or action.dtype != torch.int64:
+            raise ValueError(f"Expected actions of int64 {list(expected)}, got {_layout(action)}.")
+        self._arena.advance(action)
         return self._outcome
 
     def trace(self, action: Tensor) -> NDArray[Any]:
@@ -181,7 +173,7 @@ class BattleEnvironment(AbstractEnvironment):
     @property
     def units(self) -> NDArray[Any]:
         """The units as they are, ``[B, U]`` :data:`~qmix_lightning.envs.battle.state.UNIT`; not to be written to."""
-        view = self._battles.view()
+        view: NDArray[Any] = self._battles.view()
         view.flags.writeable = False
         return view
 
@@ -190,7 +182,8 @@ class BattleEnvironment(AbstractEnvironment):
 
         About 120 bytes a unit, and ``[B, ...]`` all of it.
         """
-        return {**self._made_as, **{name: tensor.clone() for name, tensor in self._memory.items()}}
+        self._arena.settle()
+        return {**self._made_as, **{name: tensor.to("cpu", copy=True) for name, tensor in self._memory.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a :meth:`state_dict`, whatever the seed and ``first`` here; see :class:`AbstractEnvironment`."""
@@ -198,9 +191,7 @@ class BattleEnvironment(AbstractEnvironment):
         self._memory["battles"].copy_(state["battles"])
         self._memory["last_action"].copy_(state["last_action"])
         self._memory["clocks"].copy_(state["clocks"])
-        self._spread(
-            lambda first, end: show(self._battles, self.world, self._clocks, self._views, first, end), self.num_envs
-        )
+        self._arena.show()
         # After the look at the field, which lets the units of a battle that never began do nothing.
         for name, tensor in self._memory.items():
             tensor.copy_(state[name])
@@ -210,32 +201,30 @@ class BattleEnvironment(AbstractEnvironment):
 
         Battles under way are not touched, and other threads may run meanwhile.
         """
-        return look_back(episodes, self.spec, self.world, self._scene[UNITS].shape[-1], self._spread)
+        n_units, shown = self._scene[UNITS].shape[1:]
+        return look_back(episodes, self.spec, n_units, shown, self._arena.device, self._arena.see)
 
     def close(self) -> None:
-        """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
+        """Give back what the battles hold, such as threads."""
+        self._arena.close()
 
-    def _spread(self, work: Callable[[int, int], Any], number: int) -> None:
-        """Let the threads share the work on this number of battles."""
-        if self._pool is None:
-            work(0, number)
-        else:
-            parts = min(self._threads, number)
-            bounds = [number * part // parts for part in range(parts + 1)] if parts else []
-            for done in [self._pool.submit(work, *ends) for ends in pairwise(bounds)]:
-                done.result()
 
-    def _refuse_illegal(self, actions: Any) -> None:
-        index = first_illegal(self._views.action_mask, actions)
-        if index >= 0:
-            battle, agent = divmod(index, self.spec.n_agents)
-            legal = np.flatnonzero(self._views.action_mask[battle, agent]).tolist()
-            raise ValueError(
-                f"Agent {agent} of battle {battle} cannot take action {actions[battle, agent]}; "
-                f"legal are {legal}. Choose by ('agents', 'action_mask')."
-            )
+def _layout(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def _arena(memory: Memory, device: torch.device, threads: int) -> Arena:
+    if device.type == "cpu":
+        return HostArena(memory, threads)
+    if device.type != "cuda":
+        raise ValueError(f"Battles are fought on device 'cpu' or 'cuda', got {str(device)!r}.")
+    if threads > 1:
+        raise ValueError(f"threads are those of the CPU; with device {str(device)!r} expected 1, got {threads}.")
+    require_gpu()
+    # Imported when asked for: most machines have no GPU, and need not wait for its compiler.
+    from qmix_lightning.envs.battle.gpu import GpuArena
+
+    return GpuArena(memory, device)
 
 
 def fields_shown(world: World) -> int:

@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from tensordict import TensorDict
+from torch import Tensor
 
-from qmix_lightning.envs.battle.compiling import SOURCES, kernel
+from qmix_lightning.envs.battle.compiling import SOURCES, kernel, subroutine
 from qmix_lightning.envs.battle.observation import look
 from qmix_lightning.envs.battle.orders import NO_OP
-from qmix_lightning.envs.battle.state import UNIT, seen
-from qmix_lightning.envs.battle.world import World
 from qmix_lightning.spec import ACTION, ACTION_MASK, MASK, NO_ACTION, OBSERVATION, STATE, UNITS, TaskSpec
 
 Key = str | tuple[str, ...]
-Spread = Callable[[Callable[[int, int], Any], int], None]
 
 
-def look_back(episodes: TensorDict, spec: TaskSpec, world: World, fields: int, spread: Spread) -> TensorDict:
+class Recording(NamedTuple):
+    """Recorded battles, and what was seen in them: tensors, or for compiled code arrays of the same memory."""
+
+    units: Any  # [b, L + 1, U, F] float32
+    actions: Any  # [b, L + 1, N] int64
+    played: Any  # [b, L + 1, 1] bool
+    no_action: Any  # [N] int64, what was done before the first step
+    observation: Any  # [b, L + 1, N, O] float32, to be written
+    action_mask: Any  # [b, L + 1, N, A] bool, to be written
+    state: Any  # [b, L + 1, S] float32, to be written
+
+
+See = Callable[[Recording], None]
+
+
+def look_back(
+    episodes: TensorDict, spec: TaskSpec, n_units: int, fields: int, device: torch.device, see: See
+) -> TensorDict:
     """Add to recorded battles what was seen in them; see :class:`~qmix_lightning.envs.base.AbstractEnvironment`.
 
     Args:
         episodes: ``[b, L + 1]``, each from its first step, with units, actions and mask.
         spec: The battles' sizes.
-        world: What these battles have in common.
+        n_units: Number U of units in a battle.
         fields: Number F of fields that were recorded of a unit.
-        spread: Spreads work over as many episodes as it is told.
+        device: Where is computed what was seen.
+        see: Writes what was seen into a recording there.
 
     Returns:
         A shallow copy, with observations, action masks and state, on the device of the units.
@@ -37,29 +51,25 @@ def look_back(episodes: TensorDict, spec: TaskSpec, world: World, fields: int, s
     Raises:
         ValueError: If units, actions or mask are not there, or of another type or shape.
     """
-    n_units = world.rules.n_agents + world.rules.n_enemies
     units = _read(episodes, UNITS, torch.float32, (n_units, fields))
     actions = _read(episodes, ACTION, torch.int64, (spec.n_agents,))
     played = _read(episodes, MASK, torch.bool, (1,))
-    no_action = np.full(spec.n_agents, NO_ACTION, dtype=np.int64)
     shape, agents = units.shape[:2], spec.n_agents
-    observation = np.empty((*shape, agents, spec.observation_size), dtype=np.float32)
-    action_mask = np.empty((*shape, agents, spec.n_actions), dtype=np.bool_)
-    state = np.empty((*shape, spec.state_size), dtype=np.float32)
-
-    def work(first: int, end: int) -> None:
-        battle = np.zeros(n_units, dtype=UNIT)  # one for each thread
-        see_again(
-            units, actions, played, no_action, battle, seen(battle, fields), world,
-            observation, action_mask, state, first, end,
-        )  # fmt: skip
-
-    spread(work, len(units))
-    views, there = {OBSERVATION: observation, ACTION_MASK: action_mask, STATE: state}, episodes[UNITS].device
-    return episodes.copy().update({key: torch.from_numpy(view).to(there) for key, view in views.items()})
+    recording = Recording(
+        units.to(device),
+        actions.to(device),
+        played.to(device),
+        no_action=torch.full((agents,), NO_ACTION, device=device),
+        observation=torch.empty(*shape, agents, spec.observation_size, device=device),
+        action_mask=torch.empty(*shape, agents, spec.n_actions, dtype=torch.bool, device=device),
+        state=torch.empty(*shape, spec.state_size, device=device),
+    )
+    see(recording)
+    views = {OBSERVATION: recording.observation, ACTION_MASK: recording.action_mask, STATE: recording.state}
+    return episodes.copy().update({key: view.to(units.device) for key, view in views.items()})
 
 
-def _read(episodes: TensorDict, key: Key, dtype: torch.dtype, shape: tuple[int, ...]) -> NDArray[Any]:
+def _read(episodes: TensorDict, key: Key, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
     entry, steps = episodes.get(key, None), episodes.shape
     if entry is None or len(steps) != 2 or entry.dtype != dtype or entry.shape != (*steps, *shape):
         came = "none" if entry is None else f"{entry.dtype} {list(entry.shape)}"
@@ -67,30 +77,35 @@ def _read(episodes: TensorDict, key: Key, dtype: torch.dtype, shape: tuple[int, 
             f"Expected {key!r} of {dtype} [b, L + 1, {', '.join(map(str, shape))}] in episodes [b, L + 1], got {came} "
             f"in {list(steps)}. Observe episodes that were recorded in battles on the same map."
         )
-    return np.ascontiguousarray(entry.cpu().numpy())  # another memory layout would be compiled anew
+    read: Tensor = entry.contiguous()  # another memory layout would be compiled anew
+    return read
 
 
 @kernel
-def see_again(
-    units: Any, actions: Any, played: Any, no_action: Any, battle: Any, shown: Any, world: Any,
-    observation: Any, action_mask: Any, state: Any, first: int, end: int, _: int = SOURCES,
-) -> None:  # fmt: skip
+def see_again(recording: Any, battle: Any, shown: Any, world: Any, first: int, end: int, _: int = SOURCES) -> None:
     """Write what was seen in the episodes from ``first`` up to ``end``, with the memory of one ``battle``.
 
-    ``shown`` is the part of that memory that ``units`` are recordings of.
+    ``shown`` is the part of that memory that the units are recordings of.
     """
-    n_steps, n_units, n_fields = units.shape[1:]
     for b in range(first, end):
-        for t in range(n_steps):
-            if t > 0 and not played[b, t - 1, 0]:  # the battle had ended before
-                observation[b, t] = 0.0
-                action_mask[b, t] = False
-                action_mask[b, t, :, NO_OP] = True
-                state[b, t] = 0.0
-                continue
-            for i in range(n_units):
-                for field in range(n_fields):
-                    shown[i, field] = units[b, t, i, field]
-                battle[i].kind = int(battle[i].type)  # 0 where it is not recorded
-            last_action = actions[b, t - 1] if t > 0 else no_action
-            look(battle, world, t / world.rules.limit, observation[b, t], action_mask[b, t], state[b, t], last_action)
+        for t in range(recording.units.shape[1]):
+            see_step(recording, battle, shown, world, b, t)
+
+
+@subroutine
+def see_step(recording: Any, battle: Any, shown: Any, world: Any, b: int, t: int) -> None:
+    """Write what was seen in episode ``b`` before step ``t``."""
+    observation, action_mask, state = recording.observation[b, t], recording.action_mask[b, t], recording.state[b, t]
+    if t > 0 and not recording.played[b, t - 1, 0]:  # the battle had ended before
+        observation[:] = 0.0
+        action_mask[:] = False
+        action_mask[:, NO_OP] = True
+        state[:] = 0.0
+        return
+    units = recording.units[b, t]
+    for i in range(units.shape[0]):
+        for field in range(units.shape[1]):
+            shown[i, field] = units[i, field]
+        battle[i].kind = int(battle[i].type)  # 0 where it is not recorded
+    last_action = recording.actions[b, t - 1] if t > 0 else recording.no_action
+    look(battle, world, t / world.rules.limit, observation, action_mask, state, last_action)

@@ -78,7 +78,8 @@ CLOCK: Final = np.dtype(
         ("key", np.uint64),  # from which every episode's random numbers start
         ("episode", np.uint64),  # episodes started
         ("steps", np.int64),  # environment steps played in this episode
-    ]
+    ],
+    align=True,
 )
 """What a battle as a whole remembers."""
 

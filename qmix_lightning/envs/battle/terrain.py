@@ -40,8 +40,9 @@ def fits(ground: Any, x: float, y: float, radius: float) -> bool:
     column, row = int(x), int(y)
     if 0 <= column < ground.shape[0] and 0 <= row < ground.shape[1] and ground[column, row] == OPEN:
         return True
-    west, east = math.floor(x - radius), math.ceil(x + radius) - 1
-    south, north = math.floor(y - radius), math.ceil(y + radius) - 1
+    # In code for a GPU floor and ceil are floats.
+    west, east = int(math.floor(x - radius)), int(math.ceil(x + radius)) - 1  # noqa: RUF046
+    south, north = int(math.floor(y - radius)), int(math.ceil(y + radius)) - 1  # noqa: RUF046
     return (
         cell_is_walkable(ground, west, south)
         and cell_is_walkable(ground, east, south)

@@ -33,7 +33,8 @@ TYPE: Final = np.dtype(
             "heal_range", "heal_acquire_range", "heal_cost", "least_energy", "energy", "energy_limit",
             "cooldown_scale", "sight_range", "shoot_range", "plane", "armed", "biological", "ally_bit", "enemy_bit",
         )
-    ]
+    ],
+    align=True,
 )  # fmt: skip
 """Constants of one unit type: distances in cells, times in game loops, rates a loop; truth values are 0 or 1."""
 

@@ -1,0 +1,153 @@
+"""Where a batch of battles is fought: their memory, and the processors that work on it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qmix_lightning.envs.battle.engine import advance, first_illegal, restart
+from qmix_lightning.envs.battle.hindsight import Recording, see_again
+from qmix_lightning.envs.battle.observation import show
+from qmix_lightning.envs.battle.saving import as_tensor
+from qmix_lightning.envs.battle.state import UNIT, seen
+from qmix_lightning.envs.battle.views import Views
+
+
+class Memory(NamedTuple):
+    """All that is known of B battles, as arrays that compiled code reads and writes."""
+
+    battles: Any  # [B, U] UNIT
+    clocks: Any  # [B] CLOCK
+    laws: Any  # [B] LAWS
+    world: Any  # World
+    lineup: Any  # Lineup
+    views: Any  # Views
+
+
+class Arena(ABC):
+    """Fights a batch of battles.
+
+    Attributes:
+        memory: The battles, where the processor finds them.
+        tensors: The same memory as tensors: ``"battles"``, ``"clocks"`` and ``"laws"`` as bytes ``[B, ...]``, and each
+            of the :class:`~qmix_lightning.envs.battle.views.Views` by its name.
+        device: Where they are.
+    """
+
+    memory: Memory
+    tensors: dict[str, Tensor]
+    device: torch.device
+
+    @abstractmethod
+    def restart(self, which: Tensor | None) -> None:
+        """Start battles anew, those that ``which`` ``[B]`` bool marks or all."""
+
+    @abstractmethod
+    def advance(self, actions: Tensor) -> None:
+        """Play one environment step of every battle, with ``actions`` ``[B, N]`` int64.
+
+        Raises:
+            ValueError: If an action is illegal; where looking at once would cost too much, later.
+        """
+
+    @abstractmethod
+    def show(self) -> None:
+        """Write what is seen of the battles as they stand."""
+
+    @abstractmethod
+    def see(self, recording: Recording) -> None:
+        """Write what was seen in recorded battles; those under way are left as they are."""
+
+    def settle(self) -> None:  # noqa: B027 (where errors are raised at once nothing is open)
+        """Raise what is still to be raised of the steps played so far."""
+
+    def close(self) -> None:  # noqa: B027 (an arena may hold nothing that must be given back)
+        """Give back what the processor holds."""
+
+
+class HostArena(Arena):
+    """Battles in the memory of this process, fought by its threads.
+
+    Args:
+        memory: The battles, as numpy arrays.
+        threads: Over which the battles are spread.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, memory: Memory, threads: int) -> None:
+        self.memory, self.tensors = memory, tensors_of(memory)
+        self._pool, self._threads = ThreadPoolExecutor(threads) if threads > 1 else None, threads
+        self._all = np.ones(len(memory.battles), dtype=np.bool_)
+
+    def restart(self, which: Tensor | None) -> None:
+        """Start battles anew."""
+        battles, clocks, laws, world, lineup, views = self.memory
+        chosen = self._all if which is None else np.ascontiguousarray(which.numpy(force=True))
+        self._spread(
+            lambda first, end: restart(battles, world, laws, clocks, lineup, views, chosen, first, end), len(battles)
+        )
+
+    def advance(self, actions: Tensor) -> None:
+        """Play one environment step of every battle; illegal actions are refused before anything happens."""
+        battles, clocks, laws, world, _, views = self.memory
+        chosen = np.ascontiguousarray(actions.numpy(force=True))  # another memory layout would be compiled anew
+        self._refuse_illegal(chosen)
+        self._spread(lambda first, end: advance(battles, world, laws, clocks, views, chosen, first, end), len(battles))
+
+    def show(self) -> None:
+        """Write what is seen of the battles as they stand."""
+        battles, clocks, _, world, _, views = self.memory
+        self._spread(lambda first, end: show(battles, world, clocks, views, first, end), len(battles))
+
+    def see(self, recording: Recording) -> None:
+        """Write what was seen in recorded battles."""
+        arrays, world = Recording(*(tensor.numpy() for tensor in recording)), self.memory.world
+        n_units, n_fields = arrays.units.shape[2:]
+
+        def work(first: int, end: int) -> None:
+            battle = np.zeros(n_units, dtype=UNIT)  # one for each thread
+            see_again(arrays, battle, seen(battle, n_fields), world, first, end)
+
+        self._spread(work, len(arrays.units))
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _spread(self, work: Callable[[int, int], Any], number: int) -> None:
+        """Let the threads share the work on this number of battles."""
+        if self._pool is None:
+            work(0, number)
+        else:
+            parts = min(self._threads, number)
+            bounds = [number * part // parts for part in range(parts + 1)] if parts else []
+            for done in [self._pool.submit(work, *ends) for ends in pairwise(bounds)]:
+                done.result()
+
+    def _refuse_illegal(self, actions: NDArray[np.int64]) -> None:
+        mask = self.memory.views.action_mask
+        index = first_illegal(mask, actions)
+        if index >= 0:
+            battle, agent = divmod(index, actions.shape[1])
+            legal = np.flatnonzero(mask[battle, agent]).tolist()
+            raise ValueError(
+                f"Agent {agent} of battle {battle} cannot take action {actions[battle, agent]}; "
+                f"legal are {legal}. Choose by ('agents', 'action_mask')."
+            )
+
+
+def tensors_of(memory: Memory) -> dict[str, Tensor]:
+    """The parts of a batch of battles that change, as tensors in the same memory."""
+    views: Views = memory.views
+    records = {"battles": memory.battles, "clocks": memory.clocks, "laws": memory.laws}
+    return {name: as_tensor(array) for name, array in (records | views._asdict()).items()}

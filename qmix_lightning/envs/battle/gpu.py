@@ -1,0 +1,248 @@
+"""Battles fought on a GPU: one thread a battle, by the same functions as on the CPU.
+
+numba compiles the simulator's functions for the GPU when a kernel here calls them. All memory is torch's and stays
+where it is, and everything runs on torch's current stream, so that steps can be captured in a CUDA graph once a first
+one has compiled them.
+
+Under numba's CUDA simulator (``NUMBA_ENABLE_CUDASIM=1``, set before numba is imported) the kernels run as Python on the
+CPU, and call the machine code of the CPU.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from types import FunctionType
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+from numba import cuda
+from numba.core import config
+from numba.core.errors import NumbaPerformanceWarning
+from torch import Tensor
+
+from qmix_lightning.envs.battle.arena import Arena, Memory, tensors_of
+from qmix_lightning.envs.battle.compiling import subroutine
+from qmix_lightning.envs.battle.engine import advance, restart
+from qmix_lightning.envs.battle.faults import Faults
+from qmix_lightning.envs.battle.hindsight import Recording, see_step
+from qmix_lightning.envs.battle.observation import show
+from qmix_lightning.envs.battle.physics import LAWS
+from qmix_lightning.envs.battle.state import CLOCK, UNIT
+from qmix_lightning.envs.battle.world import RULES, World
+
+SIMULATED: Final = bool(config.ENABLE_CUDASIM)
+"""Whether numba's simulator stands in for a GPU."""
+
+BLOCK: Final = 32
+"""Threads in a block: one warp, so that a few hundred battles are spread over as many processors as there are."""
+
+SEEN_AT_ONCE: Final = 16_384
+"""Threads that look at recorded battles; each needs the memory of a battle."""
+
+
+class Calls(NamedTuple):
+    """What a call of a kernel is told, always at the same place, as a graph needs it."""
+
+    which: Any  # [B] bool, battles to start anew
+    actions: Any  # [B, N] int64
+    faults: Any  # [B, 2] int64, an agent that chose what is illegal, counted from 1, and what it chose
+
+
+def _kernel(function: Callable[..., None]) -> Any:
+    """Compile a function that is called on the GPU by many threads.
+
+    Its arguments are tuples of arrays: the simulator leaves those as they are, where it would wrap bare arrays so that
+    compiled functions do not know them any more.
+    """
+    return cuda.jit(function)
+
+
+def _for_a_thread(kernel: Any) -> Any:
+    """A kernel of the CPU, as a thread of the GPU calls it for a battle of its own.
+
+    There it has no last argument: GPUs know no defaults, and only the machine code of CPUs is kept on disk.
+    """
+    if SIMULATED:
+        return kernel
+    function, code = kernel.py_func, kernel.py_func.__code__
+    shorter = FunctionType(code.replace(co_argcount=code.co_argcount - 1), function.__globals__, function.__name__)
+    return cuda.jit(shorter, device=True)
+
+
+_restart_battles, _advance_battles, _show_battles = (_for_a_thread(kernel) for kernel in (restart, advance, show))
+
+
+@_kernel
+def _restart(memory: Any, calls: Any) -> None:
+    b = cuda.grid(1)
+    if b < memory.battles.shape[0]:
+        w = memory.world  # put together here, because a kernel is given no record but in an array
+        world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
+        _restart_battles(
+            memory.battles, world, memory.laws, memory.clocks, memory.lineup, memory.views, calls.which, b, b + 1
+        )
+
+
+@_kernel
+def _advance(memory: Any, calls: Any) -> None:
+    b = cuda.grid(1)
+    if b < memory.battles.shape[0]:
+        w = memory.world  # put together here, because a kernel is given no record but in an array
+        world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
+        replace_illegal(memory.views.action_mask[b], calls.actions[b], calls.faults[b])
+        _advance_battles(memory.battles, world, memory.laws, memory.clocks, memory.views, calls.actions, b, b + 1)
+
+
+@_kernel
+def _show(memory: Any, calls: Any) -> None:
+    b = cuda.grid(1)
+    if b < memory.battles.shape[0]:
+        w = memory.world  # put together here, because a kernel is given no record but in an array
+        world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
+        _show_battles(memory.battles, world, memory.clocks, memory.views, b, b + 1)
+
+
+@_kernel
+def _see(memory: Any, recording: Any, scratch: Any) -> None:
+    w = memory.world  # put together here, because a kernel is given no record but in an array
+    world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
+    n_steps, thread = recording.units.shape[1], cuda.grid(1)
+    for at in range(thread, recording.units.shape[0] * n_steps, cuda.gridsize(1)):
+        see_step(recording, scratch.battles[thread], scratch.shown[thread], world, at // n_steps, at % n_steps)
+
+
+class _Scratch(NamedTuple):
+    """Battles to write recorded ones into, one a thread."""
+
+    battles: Any  # [T, U] UNIT
+    shown: Any  # [T, U, F] float32, the fields of them that are recorded
+
+
+@subroutine
+def replace_illegal(action_mask: Any, actions: Any, fault: Any) -> None:
+    """Replace the illegal actions of a battle by the first legal ones, and write one of them down in its ``fault``."""
+    for agent in range(actions.shape[0]):
+        action = actions[agent]
+        if not (0 <= action < action_mask.shape[1] and action_mask[agent, action]):
+            fault[0], fault[1] = agent + 1, action
+            legal = 0
+            while not action_mask[agent, legal]:
+                legal += 1
+            actions[agent] = legal
+
+
+class GpuArena(Arena):
+    """Battles in the memory of a GPU.
+
+    Args:
+        memory: The battles before their first start, as numpy arrays.
+        device: Which GPU.
+    """
+
+    def __init__(self, memory: Memory, device: torch.device) -> None:
+        index = 0 if SIMULATED else torch.cuda.current_device() if device.index is None else device.index
+        self.device = torch.device("cpu") if SIMULATED else torch.device("cuda", index)
+        self._launchers: dict[tuple[Any, int, int], Any] = {}
+        number, n_agents = memory.views.last_action.shape
+        self.tensors = {name: tensor.to(self.device) for name, tensor in tensors_of(memory).items()}
+        records = {"battles": UNIT, "clocks": CLOCK, "laws": LAWS}
+        fixed = {"world": self._world(memory.world), "lineup": self._moved(memory.lineup)}
+        with self._guard():
+            self.memory = memory._replace(
+                **{name: _array(self.tensors[name], kind) for name, kind in records.items()},
+                views=memory.views._replace(**{name: _array(self.tensors[name]) for name in memory.views._fields}),
+                **fixed,
+            )
+            self._which = torch.ones(number, dtype=torch.bool, device=self.device)
+            self._actions = torch.ones(number, n_agents, dtype=torch.int64, device=self.device)
+            self._faults = Faults(number, self.device)
+            self._calls = Calls(_array(self._which), _array(self._actions), _array(self._faults.rows))
+
+    def restart(self, which: Tensor | None) -> None:
+        """Start battles anew; raises what the steps before had to object to."""
+        if which is None:
+            self._faults.settle()
+            self._which.fill_(True)
+        else:
+            self._faults.look()
+            self._which.copy_(which, non_blocking=True)
+        self._launch(_restart, len(self._which), self.memory, self._calls)
+
+    def advance(self, actions: Tensor) -> None:
+        """Play one environment step of every battle, without waiting for it.
+
+        An illegal action is replaced by the first legal one; :meth:`restart` or :meth:`settle` raise it later.
+        """
+        self._actions.copy_(actions, non_blocking=True)
+        self._launch(_advance, len(self._which), self.memory, self._calls)
+
+    def show(self) -> None:
+        """Write what is seen of the battles as they stand."""
+        self._launch(_show, len(self._which), self.memory, self._calls)
+
+    def see(self, recording: Recording) -> None:
+        """Write what was seen in recorded battles."""
+        (episodes, steps, n_units, n_fields), size = recording.units.shape, UNIT.itemsize
+        threads = min(-(-episodes * steps // BLOCK) * BLOCK, SEEN_AT_ONCE)
+        if threads == 0:
+            return
+        scratch = torch.zeros(threads, n_units * size, dtype=torch.uint8, device=self.device)
+        shown = torch.unflatten(scratch.view(torch.float32), 1, (n_units, -1))[..., :n_fields]
+        with self._guard():
+            arrays = Recording(*map(_array, recording))
+            battles = _Scratch(_array(scratch, UNIT), _array(shown))
+        self._launch(_see, threads, self.memory, arrays, battles)
+
+    def settle(self) -> None:
+        """Wait for the steps played so far, and raise an action in them that was illegal."""
+        self._faults.settle()
+
+    def _launch(self, kernel: Any, threads: int, *arguments: Any) -> None:
+        """Run a kernel on torch's current stream."""
+        with self._guard():
+            stream, blocks = 0 if SIMULATED else torch.cuda.current_stream().cuda_stream, -(-threads // BLOCK)
+            if (kernel, blocks, stream) not in self._launchers:
+                self._launchers[kernel, blocks, stream] = _launcher(kernel, blocks, stream, arguments)
+            self._launchers[kernel, blocks, stream](*arguments)
+
+    def _guard(self) -> Any:
+        return nullcontext() if SIMULATED else torch.cuda.device(self.device)
+
+    def _world(self, world: World) -> World:
+        rules: Any = np.frombuffer(world.rules.tobytes(), RULES)
+        moved: World = self._moved(world._replace(rules=rules))
+        return moved
+
+    def _moved(self, parts: Any) -> Any:
+        """A named tuple with its arrays copied to the GPU, and its numbers as they are."""
+        with self._guard():
+            return type(parts)(*(self._copied(p) if isinstance(p, np.ndarray) else p for p in parts))
+
+    def _copied(self, array: Any) -> Any:
+        array = np.ascontiguousarray(array)
+        if array.size == 0:  # There is no memory to share.
+            return array if SIMULATED else cuda.device_array(array.shape, array.dtype)
+        if array.dtype.names:
+            flat = torch.from_numpy(array.view(np.uint8).copy()).to(self.device)
+            return _array(flat, array.dtype)
+        return _array(torch.from_numpy(array).to(self.device, copy=True))
+
+
+def _launcher(kernel: Any, blocks: int, stream: int, arguments: tuple[Any, ...]) -> Any:
+    """A kernel that is ready to run: specialised to its arguments, it does not look at their types in every call."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Grid size", NumbaPerformanceWarning)  # Few battles do not fill a GPU.
+        return kernel.specialize(*arguments)[blocks, BLOCK, cuda.external_stream(stream) if stream else 0]
+
+
+def _array(tensor: Tensor, dtype: np.dtype[Any] | None = None) -> Any:
+    """A tensor as an array of the same memory; of its bytes, the last axis is read as records of this type."""
+    if dtype is None:
+        return tensor.numpy() if SIMULATED else cuda.as_cuda_array(tensor)
+    flat = tensor.flatten()
+    records = (flat.numpy() if SIMULATED else cuda.as_cuda_array(flat)).view(dtype)
+    per_row = tensor.shape[1] // dtype.itemsize if tensor.dim() > 1 else 1
+    return records if per_row == 1 else records.reshape(len(tensor), per_row)
