@@ -155,8 +155,8 @@ LAYOUT = {"clock_layout": "random uint64 0, key uint64 8, size 16"}
         (lambda state: {}, "saved with task 'battle/3m', got None."),
         (
             lambda state: {**state, "clocks": None},
-            f"Expected 'clocks' of torch.uint8 [2, {CLOCK.itemsize}] in saved battles, got None. Load what state_dict() "
-            "of a battle environment returned.",
+            f"Expected 'clocks' of torch.uint8 [2, {CLOCK.itemsize}] in saved battles, got None. Load what "
+            "state_dict() of a battle environment returned.",
         ),
         (
             lambda state: {**state, "battles": state["battles"][:, :-1]},
