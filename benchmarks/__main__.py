@@ -6,12 +6,25 @@ import argparse
 
 import torch
 
-from benchmarks import battle, demo, learners, lightning_share, loss, precision, rollout, sampling, saving, update
+from benchmarks import (
+    battle,
+    demo,
+    learners,
+    lightning_share,
+    loss,
+    precision,
+    rollout,
+    sampling,
+    saving,
+    update,
+    workers,
+)
 from benchmarks.timing import show
 
 SCRIPTS = {
     "battle": battle, "rollout": rollout, "loss": loss, "update": update, "learners": learners,
     "lightning": lightning_share, "sampling": sampling, "saving": saving, "precision": precision, "demo": demo,
+    "workers": workers,
 }  # fmt: skip
 
 
@@ -37,7 +50,7 @@ def main(args: list[str] | None = None) -> None:
     if options.command is not None:
         show(SCRIPTS[options.command].run(options))
     else:
-        chosen = ("battle", "rollout", "loss", "update", "lightning", "sampling", "saving")
+        chosen = ("battle", "rollout", "loss", "update", "lightning", "sampling", "saving", "workers")
         show([table for name in chosen for table in SCRIPTS[name].run(parser.parse_args([name]))])
 
 

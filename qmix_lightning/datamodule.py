@@ -18,8 +18,7 @@ from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcess
 from lightning.pytorch.utilities import rank_zero_warn
 from tensordict import TensorDict
 
-from qmix_lightning.envs.base import AbstractEnvironment
-from qmix_lightning.envs.registry import make
+from qmix_lightning.envs.registry import make, needs_processes
 from qmix_lightning.launching import check_world_size
 from qmix_lightning.loaders import PlayedBattles, ReplayedBatches
 from qmix_lightning.ranks import Ranks
@@ -29,7 +28,9 @@ from qmix_lightning.replay.samplers.base import AbstractSampler
 from qmix_lightning.replay.samplers.prioritised import PrioritisedSampler
 from qmix_lightning.replay.samplers.uniform import UniformSampler
 from qmix_lightning.rollout.ahead import OneAhead
+from qmix_lightning.rollout.base import AbstractRollout
 from qmix_lightning.rollout.batched import BatchedRollout
+from qmix_lightning.rollout.registry import Task, make_rollout
 from qmix_lightning.savepoints import ReplayCheckpoint, Savepoints
 from qmix_lightning.spec import MASK, Freezable, Policy, TaskSpec
 
@@ -57,7 +58,11 @@ class ReplayDataModule(LightningDataModule):
     Args:
         env: Name of the environment, e.g. ``battle/3m``.
         env_options: Further arguments of the environment.
-        num_envs: Number of battles played side by side, by all processes together.
+        num_envs: Number of battles played side by side, by all processes together; None takes 32, or 8 where each has a
+            process of its own, as in StarCraft II, which needs up to a gigabyte.
+        workers: Whether each battle is played in a process of its own; None leaves it to the world: StarCraft II's are.
+        worker_options: What workers are granted: reset_deadline, step_deadline, close_deadline, retries,
+            pause, stagger, recycle_after.
         batch_size: Episodes in a training batch, of all processes together: N of them learn as one does.
         replay_ratio: Steps replayed for every environment step collected.
         capacity: Episodes kept for replay, by all processes together. Memory grows with them: 38 kB an episode of 3m,
@@ -106,7 +111,9 @@ class ReplayDataModule(LightningDataModule):
         env: str = "battle/3m",
         env_options: dict[str, Any] | None = None,
         *,
-        num_envs: int = 32,
+        num_envs: int | None = None,
+        workers: bool | None = None,
+        worker_options: dict[str, Any] | None = None,
         batch_size: int = 32,
         replay_ratio: float = 8.0,
         capacity: int = 5_000,
@@ -124,6 +131,9 @@ class ReplayDataModule(LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
+        if num_envs is None:
+            alone = needs_processes(env) if workers is None else workers
+            num_envs = 8 if alone else 32
         for name, number in (
             ("num_envs", num_envs), ("replay_ratio", replay_ratio),
             ("val_episodes", val_episodes), ("test_episodes", test_episodes),
@@ -137,6 +147,7 @@ class ReplayDataModule(LightningDataModule):
                 " leave them out."
             )
         self.env, self.env_options, self.num_envs = env, env_options or {}, num_envs
+        self.workers, self.worker_options = workers, worker_options or {}
         self.batch_size, self.capacity, self.replay_ratio = batch_size, capacity, replay_ratio
         self.compact, self.replay_precision = compact, replay_precision
         self.replay_folder, self.replay_device = replay_folder, replay_device
@@ -154,11 +165,17 @@ class ReplayDataModule(LightningDataModule):
 
     def _begin(self) -> None:
         """Make this process's share of the battles and of the replay."""
-        ranks, num_envs = self.ranks, self.ranks.share(self.num_envs, "num_envs")
-        env = self._make(num_envs, "train", ranks.rank * num_envs)
-        compact = self.compact and bool(env.snapshot_keys)
-        seed = self._derive("train", 1, ranks.rank)
-        self.rollout = BatchedRollout(env, seed=seed, replicas=ranks.size, compact=compact)
+        ranks = self.ranks
+        self.rollout: AbstractRollout
+        self.rollout, observe = make_rollout(
+            Task(self.env, self.env_options, self.workers, self.worker_options),
+            ranks.share(self.num_envs, "num_envs"),
+            env_seed=self._derive("train", 0),
+            seed=self._derive("train", 1, ranks.rank),
+            rank=ranks.rank,
+            replicas=ranks.size,
+            compact=self.compact,
+        )
         self.ahead = OneAhead(self.rollout)
         capacity, draws = self.capacity // ranks.size, self._derive("train", 2, ranks.rank)
         sampler: AbstractSampler = UniformSampler(draws)
@@ -172,7 +189,7 @@ class ReplayDataModule(LightningDataModule):
             device=self.replay_device,
             folder=Path(self.replay_folder) / f"rank{ranks.rank}" if self.replay_folder else None,
             precision=self.replay_precision,
-            observe=env.observe if compact else None,
+            observe=observe,
         )
         self._savepoints = Savepoints(ranks, self.rollout, self.ahead, self.buffer, self.replay_checkpoint)
 
@@ -221,16 +238,9 @@ class ReplayDataModule(LightningDataModule):
 
     def play(self, stage: Stage, episodes: int) -> TensorDict:
         """Play this process's share of fresh greedy battles; the seed depends on the stage and the update."""
-        together = max(min(episodes, _EVALUATED_AT_ONCE), self.ranks.size)
-        first, end = self.ranks.range(together)
-        share, now = (end - first, first, together), self._evaluation
-        if now is None or (now.env.num_envs, now.first, now.round_size) != share:
-            self._close_evaluation()
-            self._evaluation = BatchedRollout(self._make(end - first, stage, first), first=first, round_size=together)
         update = self.trainer.global_step if self.trainer is not None else 0
-        assert self._evaluation is not None, "It was just made, or there before."
         with self._stage("evaluate"):
-            return self._evaluation.play(self.policy(), episodes, seed=self._derive(stage, update))
+            return self._evaluator(stage, episodes).play(self.policy(), episodes, seed=self._derive(stage, update))
 
     def policy(self) -> Policy:
         """Whoever is being trained.
@@ -275,8 +285,7 @@ class ReplayDataModule(LightningDataModule):
         if reasons:
             # New battles, not those of the start again.
             self.rollout.env_steps = self.env_steps
-            self.rollout.env.seed(self._derive("train", self.env_steps))
-            self.rollout.seed += self.env_steps
+            self.rollout.start_anew(self._derive("train", self.env_steps), self.rollout.seed + self.env_steps)
         if said := dict.fromkeys(reason for each, _ in told for reason in each):
             rank_zero_warn(f"This run goes on from {path or 'its checkpoint'}, but not exactly: {'; '.join(said)}.")
 
@@ -355,13 +364,23 @@ class ReplayDataModule(LightningDataModule):
             )
         return policy.snapshot()
 
+    def _evaluator(self, stage: Stage, episodes: int) -> AbstractRollout:
+        if self.rollout.plays_both:
+            self.ahead.wait()
+            return self.rollout
+        together = max(min(episodes, _EVALUATED_AT_ONCE), self.ranks.size)
+        first, end = self.ranks.range(together)
+        share, now = (end - first, first, together), self._evaluation
+        if now is None or (now.env.num_envs, now.first, now.round_size) != share:
+            self._close_evaluation()
+            env = make(self.env, num_envs=end - first, seed=self._derive(stage, 0), first=first, **self.env_options)
+            now = self._evaluation = BatchedRollout(env, first=first, round_size=together)
+        return now
+
     def _close_evaluation(self) -> None:
         if self._evaluation is not None:
             self._evaluation.close()
             self._evaluation = None
-
-    def _make(self, num_envs: int, stage: Stage, first: int) -> AbstractEnvironment:
-        return make(self.env, num_envs=num_envs, seed=self._derive(stage, 0), first=first, **self.env_options)
 
     def _derive(self, stage: Stage, number: int, rank: int = 0) -> int:
         """A seed for each use of randomness, independent of the others."""

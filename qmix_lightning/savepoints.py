@@ -14,7 +14,7 @@ from qmix_lightning.ranks import Ranks
 from qmix_lightning.replay.archive import ReplayArchive, load_shards
 from qmix_lightning.replay.buffer import ReplayBuffer
 from qmix_lightning.rollout.ahead import OneAhead
-from qmix_lightning.rollout.batched import BatchedRollout
+from qmix_lightning.rollout.base import AbstractRollout
 from qmix_lightning.spec import MASK
 
 ReplayCheckpoint = Literal["sidecar", "inline", "none"]
@@ -41,7 +41,7 @@ class Savepoints:
     """
 
     def __init__(
-        self, ranks: Ranks, rollout: BatchedRollout, ahead: OneAhead, buffer: ReplayBuffer, kind: ReplayCheckpoint
+        self, ranks: Ranks, rollout: AbstractRollout, ahead: OneAhead, buffer: ReplayBuffer, kind: ReplayCheckpoint
     ) -> None:
         self._ranks, self._rollout, self._ahead, self._buffer, self._kind = ranks, rollout, ahead, buffer, kind
         self._archives: dict[Path, ReplayArchive] = {}

@@ -8,9 +8,10 @@ observation, ``S`` state, ``H`` memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
-from torch import Generator, Tensor
+if TYPE_CHECKING:  # A game in a process of its own speaks of a task's sizes, not of tensors.
+    from torch import Generator, Tensor
 
 OBSERVATION: Final = ("agents", "observation")
 """What each agent sees, ``[B, T, N, O]`` float32."""

@@ -96,7 +96,7 @@ CHECKPOINT = "logs/battle-3m/version_0/checkpoints/last.ckpt"
         (["--model.learning_rate", "0"], "learning_rate must be positive, got 0.0."),
         (["--model.epsilon_start", "2"], "epsilon_start must lie in [0, 1], got 2.0."),
         (["--data.num_envs", "0"], "num_envs must be positive, got 0."),
-        (["--data.num_envs", "two"], "data.num_envs: Expected a int. Got value: two"),
+        (["--data.num_envs", "two"], "data.num_envs: Expected int or null. Got value: two"),
         (["--data.batch_size", "0"], "Expected 1 <= batch_size <= capacity, got batch_size 0"),
         (["--trainer.max_step", "3"], "Unknown argument --trainer.max_step. Did you mean --trainer.max_steps?"),
         (

@@ -18,7 +18,8 @@ from qmix_lightning.mixers.qmix import QMixer
 from qmix_lightning.module import QLearner
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
+PRESETS = sorted(ROOT.glob("recipes/presets/*.yaml"))
+RECIPES = sorted({*ROOT.glob("recipes/**/*.yaml")} - {*PRESETS})
 
 LIGHTNINGS_OWN_WARNING = r"ignore:.*isinstance\(treespec, LeafSpec\).*:FutureWarning"
 """Lightning 2.6 itself calls what torch 2.13 has deprecated."""

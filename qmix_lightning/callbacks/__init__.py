@@ -9,6 +9,7 @@ from qmix_lightning.callbacks.networks import NetworkMonitor
 from qmix_lightning.callbacks.priorities import ReplayPriorities
 from qmix_lightning.callbacks.progress import BattleProgress
 from qmix_lightning.callbacks.replay import ReplayMonitor
+from qmix_lightning.callbacks.schedule import EnvStepSchedule
 from qmix_lightning.callbacks.stages import StageTimes
 from qmix_lightning.callbacks.target_networks import TargetUpdater
 
@@ -16,6 +17,7 @@ __all__ = [
     "BattleFilm",
     "BattleProgress",
     "CockpitLayout",
+    "EnvStepSchedule",
     "EvaluationMonitor",
     "HyperParameters",
     "NetworkMonitor",

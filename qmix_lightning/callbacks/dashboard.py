@@ -33,7 +33,7 @@ class CockpitLayout(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if trainer.is_global_zero:
             for board in boards(trainer):
-                board.log_layout(layout("battle_won" in data.rollout.env.info_keys, data.prioritised))
+                board.log_layout(layout("battle_won" in data.rollout.info_keys, data.prioritised))
 
 
 def cockpit(

@@ -71,6 +71,7 @@ class HyperParameters(Callback):
                 name: getattr(data, name) for name in names if name not in ("env", "seed") and hasattr(data, name)
             },
             "model": {name: value for name, value in learner.hparams.items() if name != "spec"},
+            "world": data.rollout.versions,
             "trainer": {
                 "gradient_clip_val": trainer.gradient_clip_val,
                 "precision": trainer.precision,

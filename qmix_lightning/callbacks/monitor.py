@@ -19,7 +19,9 @@ class TrainingMonitor(Callback):
 
     Logged at the trainer's logging steps, over all processes: ``train/epsilon``, ``train/env_steps``,
     ``train/episodes``, ``train/replay_episodes``, ``speed/env_steps_per_second``, ``speed/updates_per_second``. Rates
-    are over the time since the last logging step, evaluations left out.
+    are over the time since the last logging step, evaluations left out. Of games in processes of their own, also how
+    often they were made anew: ``games/restarts`` over all processes, and by reason those of the first, e.g.
+    ``games/crash_in_step``.
 
     Raises:
         TypeError: If the trainer has another data module or module than ours.
@@ -72,6 +74,10 @@ class TrainingMonitor(Callback):
                 "speed/env_steps_per_second": (data.env_steps - self._steps) / seconds,
                 "speed/updates_per_second": (trainer.global_step - self._updates) / seconds,
             }
+            if data.rollout.plays_both:
+                restarts = data.rollout.restarts
+                scalars["games/restarts"] = data.ranks.sum(restarts.total())
+                scalars |= {f"games/{reason.replace(' ', '_')}": count for reason, count in restarts.items()}
             write(trainer, scalars)
         self._restart(trainer)
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from importlib import import_module
 
 _HOME = {
-    "install-lightning-command": "lightning_command", "plot": "plot", "run": "run", "watch": "watch",
-    "yardsticks": "yardsticks",
+    "doctor": "doctor", "install-lightning-command": "lightning_command", "plot": "plot", "run": "run",
+    "watch": "watch", "yardsticks": "yardsticks",
 }  # fmt: skip
 """Commands beside training and evaluating, and the module of this package whose ``main`` does each."""
 

@@ -244,7 +244,7 @@ class QMixCLI(LightningCLI):
             refuse(f"{folder} holds another run (config.yaml). Choose an empty folder, or move it away.")
 
     def _refuse_unknown_monitor(self) -> None:
-        monitor, told = self._get(self.config, "checkpoint")["monitor"], self.datamodule.rollout.env.info_keys
+        monitor, told = self._get(self.config, "checkpoint")["monitor"], self.datamodule.rollout.info_keys
         known = ["return", "episode_length", *(name for name, key in OUTCOMES.items() if key in told)]
         if monitor is not None and monitor.startswith("val/") and monitor.removeprefix("val/") not in known:
             refuse(

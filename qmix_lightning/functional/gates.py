@@ -54,7 +54,7 @@ def gru_memory(x: Any, m: Any, c: Any, d: Any, memory: Any, new: Any) -> None:
         >>> ones, new = np.ones((1, 3, 1), np.float32), np.empty((1, 1), np.float32)
         >>> gru_memory(ones, ones, 0 * ones[0], 0 * ones[0], 0 * new, new)
         >>> new.round(4)
-        array([[0.1137]], dtype=float32)
+        array([[0.1138]], dtype=float32)
 
     Source:
         Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
+import torch
 from tensordict import TensorDict
 
 from qmix_lightning.spec import Policy, TaskSpec
@@ -18,15 +21,32 @@ class AbstractRollout(ABC):
         env_steps: Environment steps played for training so far, counted over all battles, also those of rollouts on
             other ranks that advance together with this one.
         episodes: Episodes that this rollout handed out for training so far.
+        seed: Of the exploration.
+        info_keys: Names of what is reported of each step under ``("next", "info")``.
+        plays_both: Whether :meth:`play` may be called between the steps of training, which go on afterwards, so that
+            evaluations need no other rollout.
     """
 
     spec: TaskSpec
     env_steps: int
     episodes: int
+    seed: int
+    info_keys: tuple[str, ...]
+    plays_both: bool = False
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What results may depend on beside this package, for the records of a run."""
+        return {}
+
+    @property
+    def restarts(self) -> Counter[str]:
+        """How often a game failed, or was made anew for another reason, by reason."""
+        return Counter()
 
     @abstractmethod
     def step(self, policy: Policy, *, explore: bool) -> TensorDict | None:
-        """Play on, with one call of the policy.
+        """Play on: as many environment steps as there are battles.
 
         Args:
             policy: Who decides.
@@ -70,5 +90,22 @@ class AbstractRollout(ABC):
             starts with the battles that it has played already.
         """
 
+    @abstractmethod
+    def start_anew(self, env_seed: int, seed: int) -> None:
+        """Have the battles that start from now on, and exploration, depend on these seeds."""
+
     def close(self) -> None:  # noqa: B027 (most rollouts hold nothing that must be given back)
         """Give back processes, files and memory."""
+
+
+def ordinary_tensors() -> AbstractContextManager[object]:
+    """Work without a graph, but not in inference mode.
+
+    Lightning validates in inference mode, whose tensors could not be written to by a later step outside of it.
+    """
+    if not torch.is_inference_mode_enabled():
+        return torch.no_grad()
+    context = ExitStack()
+    context.enter_context(torch.inference_mode(False))
+    context.enter_context(torch.no_grad())
+    return context

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from tensordict import TensorDict
 from torch import Generator, Tensor
 
 from qmix_lightning.envs.base import AbstractEnvironment
-from qmix_lightning.rollout.base import AbstractRollout
+from qmix_lightning.rollout.base import AbstractRollout, ordinary_tensors
 from qmix_lightning.rollout.episodes import WHOLE_VIEW, EpisodeRecorder
 from qmix_lightning.rollout.recording import Key
 from qmix_lightning.spec import ACTION_MASK, NO_ACTION, OBSERVATION, Policy
@@ -80,7 +79,7 @@ class BatchedRollout(AbstractRollout):
                 f"compact=True records the snapshot of an environment, but {type(env).__name__} of {env.spec.name} has"
                 " none: its snapshot_keys are empty. Set compact=False to record what it shows."
             )
-        self.env, self.spec, self.seed = env, env.spec, seed
+        self.env, self.spec, self.info_keys, self.seed = env, env.spec, env.info_keys, seed
         self.replicas, self.first, self.round_size, self.compact = replicas, first, round_size, compact
         self.env_steps = self.episodes = 0
         seen: tuple[Key, ...] = env.snapshot_keys if compact else WHOLE_VIEW
@@ -91,7 +90,7 @@ class BatchedRollout(AbstractRollout):
 
     def step(self, policy: Policy, *, explore: bool) -> TensorDict | None:
         """Advance every battle by one step."""
-        with _ordinary_tensors():
+        with ordinary_tensors():
             if not self._playing:
                 self._begin(policy)
             if self._generator is None:
@@ -123,7 +122,7 @@ class BatchedRollout(AbstractRollout):
         if episodes < 1:
             raise ValueError(f"BatchedRollout.play needs episodes >= 1, got {episodes}.")
         self._playing = False  # Training, if this environment trains too, starts anew.
-        with _ordinary_tensors():
+        with ordinary_tensors():
             rounds = []
             # A rank whose battles are all beyond the last one plays a round too: it tells what an episode looks like.
             for number, start in enumerate(range(self.first, max(episodes, self.first + 1), self.round_size)):
@@ -134,7 +133,7 @@ class BatchedRollout(AbstractRollout):
 
     def state_dict(self) -> dict[str, Any]:
         """Return counters, exploration, environment, and what is remembered and recorded of the battles under way."""
-        with _ordinary_tensors():
+        with ordinary_tensors():
             env = self.env.state_dict()
             under_way = None
             if self._playing and env is not None:
@@ -165,13 +164,18 @@ class BatchedRollout(AbstractRollout):
             return False
         self.env.load_state_dict(state["env"])
         if (under_way := state["under_way"]) is not None:
-            with _ordinary_tensors():
+            with ordinary_tensors():
                 self._view = self.env.reset(torch.zeros(self.env.num_envs, dtype=torch.bool))
                 self._recorder.begin(self._view)
                 self._recorder.load_state_dict(under_way["recorder"])
                 self._memory, self._last_action = under_way["memory"], under_way["last_action"]
                 self._playing = True
         return True
+
+    def start_anew(self, env_seed: int, seed: int) -> None:
+        """Have the battles that start from now on, and exploration, depend on these seeds."""
+        self.env.seed(env_seed)
+        self.seed = seed
 
     def close(self) -> None:
         """Close the environment."""
@@ -226,16 +230,3 @@ class BatchedRollout(AbstractRollout):
                 battles.append(which[first])
                 episodes.append(played[first])
         return torch.cat(episodes)[torch.cat(battles).argsort()]
-
-
-def _ordinary_tensors() -> AbstractContextManager[object]:
-    """Work without a graph, but not in inference mode.
-
-    Lightning validates in inference mode, whose tensors could not be written to by a later step outside of it.
-    """
-    if not torch.is_inference_mode_enabled():
-        return torch.no_grad()
-    context = ExitStack()
-    context.enter_context(torch.inference_mode(False))
-    context.enter_context(torch.no_grad())
-    return context

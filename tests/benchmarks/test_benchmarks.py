@@ -141,3 +141,12 @@ def test_a_table_is_markdown_with_aligned_columns():
 
 def test_the_median_is_shown_beside_the_best():
     assert (Samples([3.0, 1.0, 2.0]).best, Samples([3.0, 1.0, 2.0]).median) == (1, 2)
+
+
+def test_workers_print_a_row_for_each_number_of_games(capsys):
+    run("workers --games 1 2 --step_us 0 --rounds 1 --env_steps 20")
+    rows = rows_of(capsys)
+    assert [row[1] for row in rows] == ["1", "2"]
+    assert [bool(row[-1]) for row in rows] == [True, False], "alone nothing happens at the same time"
+    run("workers --games 1 --rounds 1 --env_steps 20 --env tests.games:CountingGame")
+    assert rows_of(capsys)[0][0] == "tests.games:CountingGame"

@@ -137,7 +137,7 @@ def test_what_never_happens_is_not_waited_for(refused, monkeypatch):
     [
         ([], "Expected a trained team, --config RECIPE --ckpt_path CHECKPOINT, or a map for random play, --env"),
         (["--env", "battle/3n"], "Unknown environment 'battle/3n'. Did you mean 'battle/3m'"),
-        (["--env", "3m"], "Unknown environment '3m'. Did you mean 'battle/3m'?"),
+        (["--env", "3m"], "Unknown environment '3m'. Did you mean 'battle/3m' or 'smac/3m'?"),
         (["--env", "matrix/two_step"], "qmix watch draws battles on a map, battle/…; matrix/two_step is none."),
         (
             ["--config", str(ROOT / "recipes/matrix/two_step_vdn.yaml")],

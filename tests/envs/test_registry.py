@@ -27,12 +27,13 @@ def test_a_misspelt_name_is_answered_with_near_ones():
         make("battl/3m")
     with pytest.raises(ValueError, match="Did you mean 'matrix/two_step'"):
         make("matrix/twostep")
-    with pytest.raises(ValueError, match=r"Unknown environment '3m'\. Did you mean 'battle/3m'\?"):
+    with pytest.raises(ValueError, match=r"Unknown environment '3m'\. Did you mean 'battle/3m' or 'smac/3m'\?"):
         make("3m")
 
 
 def test_a_name_near_to_nothing_is_answered_with_all():
-    with pytest.raises(ValueError, match=r"Unknown environment '###'. Known are: battle/.*, matrix/two_step\."):
+    known = r"Known are: battle/.*, matrix/two_step, .*, smacv2/zerg_5_vs_5\. Worlds of your own"
+    with pytest.raises(ValueError, match=rf"Unknown environment '###'\. {known}"):
         make("###")
 
 

@@ -76,7 +76,8 @@ def record(name, *, seed=1, battles=1, policy="mixed", options=None, **script):
             env.close()
     columns = {key: np.array([look[key] for look in looks]) for key in looks[0]}
     sizes = {key: env.get_env_info()[key] for key in ("n_agents", "n_actions", "obs_shape", "state_shape")}
-    return columns | sizes | {"episode_limit": env.episode_limit, "max_reward": env.max_reward}
+    ground = {"walkable": env.pathing_grid, "height": env.terrain_height}
+    return columns | sizes | ground | {"episode_limit": env.episode_limit, "max_reward": env.max_reward}
 
 
 def _smac(name, seed, _battle, options):

@@ -60,6 +60,9 @@ SMACV2_OPTIONS = (
     {"reward_sparse": True},
 )
 
+GROUND = ("walkable", "height")
+"""What a recording has of the map: as SMAC saw it then, whatever is made of the map archives later."""
+
 VECTORS = ("observation", "action_mask", "state")
 
 
@@ -91,8 +94,9 @@ def thinned(recorded, whole=2):
             *range(max(end - 4, start), end),
         }
     looks = sorted(keep)
-    kept = {name: column[looks] for name, column in recorded.items() if name not in VECTORS and np.ndim(column)}
-    kept |= {name: value for name, value in recorded.items() if not np.ndim(value)}
+    columns = {name for name, column in recorded.items() if np.ndim(column) and name not in GROUND}
+    kept = {name: value for name, value in recorded.items() if name not in columns}
+    kept |= {name: recorded[name][looks] for name in columns.difference(VECTORS)}
     kept["follows"] = np.array([look - 1 in keep for look in looks]) & ~kept["begins"]
     kept["whole"] = np.linspace(0, len(looks) - 1, whole + 2).astype(int)[1:-1]
     for name in VECTORS:

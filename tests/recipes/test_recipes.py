@@ -1,11 +1,18 @@
 import re
+from itertools import pairwise
 
 import pytest
 import yaml
 
-from tests.training import LIGHTNINGS_OWN_WARNING, RECIPES, ROOT, SMALL, qmix
+from tests.training import LIGHTNINGS_OWN_WARNING, PRESETS, RECIPES, ROOT, SMALL, qmix
 
 pytestmark = pytest.mark.filterwarnings(LIGHTNINGS_OWN_WARNING)
+
+
+PLAYED_ELSEWHERE = {"smac", "smacv2"}
+"""Families that need StarCraft II; tests/recipes/test_starcraft.py parses and builds them."""
+
+TRAINED = [path for path in RECIPES if path.parent.name not in PLAYED_ELSEWHERE]
 
 
 def name_of(path):
@@ -13,7 +20,7 @@ def name_of(path):
 
 
 def test_there_are_recipes_for_battles_and_for_games():
-    assert {path.parent.name for path in RECIPES} >= {"battle", "matrix"}
+    assert {path.parent.name for path in RECIPES} >= {"battle", "matrix", "pettingzoo", "smac", "smacv2"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=name_of)
@@ -30,8 +37,10 @@ def test_a_recipe_says_only_what_differs(recipe):
     assert "env" in config["data"]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=name_of)
+@pytest.mark.parametrize("recipe", TRAINED, ids=name_of)
 def test_a_recipe_trains_and_leaves_its_run_behind(recipe, tmp_path, monkeypatch, capsys):
+    if recipe.parent.name == "pettingzoo":
+        pytest.importorskip("mpe2")
     monkeypatch.chdir(tmp_path)
     qmix("fit", "--config", recipe, *SMALL)
     env = yaml.safe_load(recipe.read_text())["data"]["env"]
@@ -47,3 +56,22 @@ def test_a_recipe_trains_and_leaves_its_run_behind(recipe, tmp_path, monkeypatch
     assert f"2 greedy battles on {env}: {first}" in said
     assert f"checkpoint:  {run.relative_to(tmp_path)}/checkpoints/best-step=2.ckpt" in said
     assert re.search(rf"curves: .*tensorboard --logdir {run.relative_to(tmp_path)}\n", said)
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=name_of)
+def test_a_preset_goes_on_top_of_any_recipe(preset, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    few = ("--data.num_envs=4", "--data.batch_size=4", "--data.val_episodes=2", "--data.test_episodes=2")
+    soon = (
+        "--trainer.callbacks.init_args.evaluate_every=100", "--trainer.callbacks.init_args.stop_at=1200",
+        "--trainer.log_every_n_steps=1", "--trainer.accelerator=cpu",
+    )  # fmt: skip
+    qmix("fit", "--config", ROOT / "recipes/battle/3m.yaml", "--config", preset, *few, *soon)
+    config = yaml.safe_load((tmp_path / "logs/battle-3m/version_0/config.yaml").read_text())
+    assert config["data"]["env"] == "battle/3m"
+    assert config["data"]["capacity"] == 5_000
+    assert config["model"]["agent"]["class_path"].endswith("GRUAgent")
+    steps = [int(found.replace(",", "")) for found in re.findall(r"([\d,]+) env steps   win", capsys.readouterr().out)]
+    assert len(steps) > 3
+    assert 1_200 <= steps[-1] < 1_400
+    assert all(after // 100 > before // 100 for before, after in pairwise(steps))

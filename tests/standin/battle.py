@@ -80,20 +80,20 @@ def _order(battles, world, agent, action, _=SOURCES):
     give_order(battles[0], world, agent, action)
 
 
-def see(env, units, time, last_action):
-    """What the agents of ``env`` would see of ``units``: observations, masks and state.
+def see(spec, world, units, time, last_action):
+    """What agents would see of ``units``: observations, masks and state.
 
     Args:
-        env: An environment with the options in question.
+        spec: Their sizes.
+        world: What they are in.
         units: ``[U]`` UNIT.
         time: Part of the episode limit that has passed.
         last_action: ``[N]``, -1 before the first.
     """
-    spec = env.spec
     observation = np.zeros((spec.n_agents, spec.observation_size), dtype=np.float32)
     action_mask = np.zeros((spec.n_agents, spec.n_actions), dtype=np.bool_)
     state = np.zeros(spec.state_size, dtype=np.float32)
-    _look(units, env.world, time, observation, action_mask, state, last_action)
+    _look(units, world, time, observation, action_mask, state, last_action)
     return observation, action_mask, state
 
 

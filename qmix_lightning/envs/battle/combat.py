@@ -50,7 +50,8 @@ def engage(units: Any, world: Any, clock: Any, i: int) -> bool:
     loop is carried into the next cooldown, so that attacks follow each other at the weapon's period on average.
     """
     unit_type = world.types[units[i].kind]
-    units[i].cooldown -= 1
+    if units[i].cooldown > 0:  # a weapon that was ready before this loop begins its next period with it
+        units[i].cooldown -= 1
     target = units[i].target
     stands = False
     if target != NOBODY:

@@ -56,10 +56,24 @@ def plan_step(units: Any, world: Any, i: int) -> None:
     step = min(speed, far - reach)
     if far > 0 and step > 0:
         units[i].moving = True
-        units[i].push_x = (to_x - x) / far * step
-        units[i].push_y = (to_y - y) / far * step
+        dx, dy = (to_x - x) / far * step, (to_y - y) / far * step
+        if not stands(world.ground, unit_type, x + dx, y + dy):
+            dx, dy = _along_the_wall(world.ground, unit_type, x, y, to_x - x, to_y - y, step)
+        units[i].push_x, units[i].push_y = dx, dy
         if units[i].detour != 0:
             _pass_by(units, world, i)
+
+
+@subroutine
+def _along_the_wall(
+    ground: Any, unit_type: Any, x: float, y: float, east: float, north: float, step: float
+) -> tuple[float, float]:
+    """A step along an axis that is free, at full speed but not beyond the place headed for; none if neither is."""
+    dx, dy = math.copysign(min(abs(east), step), east), math.copysign(min(abs(north), step), north)
+    free_x, free_y = stands(ground, unit_type, x + dx, y), stands(ground, unit_type, x, y + dy)
+    if free_x and (abs(east) >= abs(north) or not free_y):
+        return dx, 0.0
+    return 0.0, dy if free_y else 0.0
 
 
 @subroutine

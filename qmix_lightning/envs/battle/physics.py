@@ -70,8 +70,10 @@ class Physics:
             if getattr(self, name) not in known:
                 raise ValueError(f"Unknown {name} {getattr(self, name)!r}. Expected {known[0]!r} or {known[1]!r}.")
         for name, least, most in (("spawn_jitter", 0, 1), ("scan_period", 1, 100), ("standing_weight", 0.01, 1)):
-            if not least <= (value := getattr(self, name)) <= most:
-                raise ValueError(f"{name} must be at least {least} and at most {most}, got {value}.")
+            value, kind = getattr(self, name), "a whole number" if name == "scan_period" else "a number"
+            fits = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+            if not fits or (name == "scan_period" and value != int(value)):
+                raise ValueError(f"{name} must be {kind}, at least {least} and at most {most}, got {value!r}.")
 
     def laws(self, num_envs: int, *, drawn: bool = False) -> Any:
         """These physics for ``num_envs`` battles, ``[B]`` :data:`LAWS`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping, Set
 from importlib.resources import files
@@ -32,7 +33,7 @@ def read(kind: str, name: str) -> tuple[str, dict[str, Any]]:
         What to call the file in errors, and its table.
 
     Raises:
-        ValueError: If there is no such file; names those there are, or the near one first.
+        ValueError: If there is no such file, or it is no TOML; names those there are, or the near one first.
     """
     known = names_of(kind)
     if name not in known:
@@ -40,7 +41,10 @@ def read(kind: str, name: str) -> tuple[str, dict[str, Any]]:
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"Unknown {kind[:-1]} {name!r}. {hint}Known: {', '.join(known)}.")
     file: Traversable = _DATA / kind / f"{name}.toml"
-    return f"{kind}/{name}.toml", tomllib.loads(file.read_text(encoding="utf-8"))
+    try:
+        return f"{kind}/{name}.toml", tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{kind}/{name}.toml must be written in TOML: {error}.") from None
 
 
 def expect_keys(file: str, table: Mapping[str, Any], needed: Set[str], optional: Set[str] = frozenset()) -> None:
@@ -49,6 +53,8 @@ def expect_keys(file: str, table: Mapping[str, Any], needed: Set[str], optional:
     Raises:
         ValueError: Naming the file, the keys and those that are expected.
     """
+    if not isinstance(table, Mapping):
+        raise ValueError(f"{file} must be a table, got {table!r}.")
     expected = ", ".join(sorted(needed | optional))
     if missing := needed - table.keys():
         raise ValueError(f"{file} lacks {', '.join(sorted(missing))}. Expected the keys {expected}.")
@@ -62,7 +68,8 @@ def number(file: str, key: str, value: Any, *, positive: bool = True) -> float:
     Raises:
         ValueError: If it is none or too small; names the file and the key.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or (positive and value == 0):
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not known or value < 0 or (positive and value == 0):
         least = "a positive number" if positive else "a number of at least 0"
         raise ValueError(f"{file}: {key} must be {least}, got {value!r}.")
     return float(value)
@@ -108,8 +115,6 @@ def numbers_of(kind: type[Kind], file: str, key: str, table: Any, positive: Set[
         ValueError: If keys are missing or unknown, or a value is no number, is negative, or is zero and ``positive``.
     """
     where = f"{file} [{key}]" if key else file
-    if not isinstance(table, Mapping):
-        raise ValueError(f"{file}: {key} must be a table, got {table!r}.")
     fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in given}  # type: ignore[arg-type]
     needed = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
     expect_keys(where, table, needed, fields.keys() - needed)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from string import hexdigits
+from typing import Any, Literal, TypeVar
 
 from qmix_lightning.envs.battle.reading import expect_keys, names_of, number, point, read, whole, words
 from qmix_lightning.envs.battle.unit_types import UnitType, load_unit
 
 Pathing = Literal["inner", "outer"]
+
+Named = TypeVar("Named")
 
 MAP_SIZE = 32
 """Cells along each side of every map of SMAC; no map may be larger."""
@@ -141,7 +145,7 @@ def load_scenario(name: str, pathing: Pathing = "inner") -> Scenario:
     expect_keys(file, table, {"terrain", "episode_limit"} | teams, optional)
     drawn = _random_teams(file, table["random_teams"]) if "random_teams" in table else None
     bits = drawn.units if drawn else ()
-    walkable, heights = _terrain(table["terrain"], pathing)
+    walkable, heights = _look_up(file, "terrain", lambda terrain: _terrain(terrain, pathing), table["terrain"])
     size = len(walkable[0]), len(walkable)
     allies, enemies = _squads(file, "allies", table, size), _squads(file, "enemies", table, size)
     return Scenario(
@@ -150,8 +154,8 @@ def load_scenario(name: str, pathing: Pathing = "inner") -> Scenario:
         enemies=enemies,
         walkable=walkable,
         heights=heights,
-        attack_move_to=_goal(file, table.get("attack_move_to")),
-        hunt=bool(table.get("hunt", False)),
+        attack_move_to=_goal(file, table.get("attack_move_to"), size),
+        hunt=_hunt(file, table),
         episode_limit=whole(file, "episode_limit", table["episode_limit"]),
         ally_types=bits or _types(file, "ally_types", table, allies),
         enemy_types=bits or _types(file, "enemy_types", table, enemies),
@@ -162,7 +166,11 @@ def load_scenario(name: str, pathing: Pathing = "inner") -> Scenario:
 def _terrain(name: str, pathing: Pathing) -> tuple[tuple[tuple[bool, ...], ...], tuple[tuple[int, ...], ...]]:
     """Where one can walk, and how high the ground is."""
     file, drawing = read("terrains", name)
-    expect_keys(file, drawing, {"inner", "outer", "height"})
+    expect_keys(file, drawing, {"outer", "height"}, {"inner"})
+    drawing.setdefault("inner", drawing["outer"])  # where it is known that units do not walk on that one
+    for key, value in drawing.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{file}: {key} must be a drawing of lines, got {value!r}.")
     rows, heights = drawing[pathing].split(), drawing["height"].split()
     if len({len(row) for row in rows}) != 1 or not set("".join(rows)) <= {".", "#"}:
         raise ValueError(f"{file}: {pathing} must be rows of equal length of '.' (walkable) and '#'.")
@@ -170,7 +178,7 @@ def _terrain(name: str, pathing: Pathing) -> tuple[tuple[tuple[bool, ...], ...],
         raise ValueError(
             f"{file}: expected at most {MAP_SIZE} rows of {MAP_SIZE} cells, got {len(rows)} of {len(rows[0])}."
         )
-    if [len(row) for row in heights] != [2 * len(rows[0])] * len(rows):
+    if [len(row) for row in heights] != [2 * len(rows[0])] * len(rows) or not set("".join(heights)) <= set(hexdigits):
         raise ValueError(f"{file}: height must be {len(rows)} rows of {len(rows[0])} pairs of hexadecimal digits.")
     return (
         tuple(tuple(cell == "." for cell in row) for row in reversed(rows)),
@@ -178,23 +186,48 @@ def _terrain(name: str, pathing: Pathing) -> tuple[tuple[tuple[bool, ...], ...],
     )
 
 
+def _look_up(file: str, key: str, load: Callable[[str], Named], name: Any) -> Named:
+    """Load what a file names, with errors that say where it is named."""
+    if not isinstance(name, str):
+        raise ValueError(f"{file}: {key} must be a name, got {name!r}.")
+    try:
+        return load(name)
+    except ValueError as error:
+        raise ValueError(f"{file}: {key}: {error}") from None
+
+
 def _squads(file: str, side: str, table: dict[str, Any], size: tuple[int, int]) -> tuple[Squad, ...]:
-    squads = []
-    for squad in table.get(side, []):
+    squads, given = [], table.get(side, [])
+    if not isinstance(given, list) or (side in table and not given):
+        raise ValueError(f"{file}: {side} must be tables [[{side}]], one at least, got {given!r}.")
+    for squad in given:
         expect_keys(f"{file} [[{side}]]", squad, {"unit", "count", "at"})
-        at = point(file, f"{side}.at", squad["at"])
-        if not (0 <= at[0] <= size[0] and 0 <= at[1] <= size[1]):
-            raise ValueError(f"{file}: {side}.at must lie on the map of {size[0]} by {size[1]} cells, got {list(at)}.")
-        squads.append(Squad(load_unit(squad["unit"]), whole(file, f"{side}.count", squad["count"]), at))
+        at = _place(file, f"{side}.at", squad["at"], size)
+        unit = _look_up(file, f"{side}.unit", load_unit, squad["unit"])
+        squads.append(Squad(unit, whole(file, f"{side}.count", squad["count"]), at))
     return tuple(squads)
 
 
-def _goal(file: str, value: Any) -> tuple[tuple[float, float], tuple[float, float]] | None:
+def _place(file: str, key: str, value: Any, size: tuple[int, int]) -> tuple[float, float]:
+    at = point(file, key, value)
+    if not (0 <= at[0] <= size[0] and 0 <= at[1] <= size[1]):
+        raise ValueError(f"{file}: {key} must lie on the map of {size[0]} by {size[1]} cells, got {list(at)}.")
+    return at
+
+
+def _goal(file: str, value: Any, size: tuple[int, int]) -> tuple[tuple[float, float], tuple[float, float]] | None:
     if value is None:
         return None
     if isinstance(value, list) and len(value) == 2 and isinstance(value[0], list):
-        return point(file, "attack_move_to", value[0]), point(file, "attack_move_to", value[1])
-    return (point(file, "attack_move_to", value),) * 2
+        return _place(file, "attack_move_to", value[0], size), _place(file, "attack_move_to", value[1], size)
+    return (_place(file, "attack_move_to", value, size),) * 2
+
+
+def _hunt(file: str, table: dict[str, Any]) -> bool:
+    hunt = table.get("hunt", False)
+    if not isinstance(hunt, bool) or (hunt and "attack_move_to" in table):
+        raise ValueError(f"{file}: hunt must be true or false, and false with attack_move_to, got {hunt!r}.")
+    return hunt
 
 
 def _types(file: str, key: str, table: dict[str, Any], squads: tuple[Squad, ...]) -> tuple[UnitType, ...]:
@@ -211,10 +244,13 @@ def _random_teams(file: str, table: dict[str, Any]) -> RandomTeams:
     where = f"{file} [random_teams]"
     expect_keys(where, table, {"n_agents", "n_enemies", "units", "weights", "never_alone"})
     names = words(file, "random_teams.units", table["units"], frozenset(names_of("units")))
-    weights = tuple(number(file, "random_teams.weights", weight) for weight in table["weights"])
+    given = table["weights"] if isinstance(table["weights"], list) else [table["weights"]]
+    weights = tuple(number(file, "random_teams.weights", weight) for weight in given)
     if len(weights) != len(names) or abs(sum(weights) - 1) > 1e-9:
         raise ValueError(f"{where}: expected {len(names)} weights with the sum 1, one a unit, got {list(weights)}.")
     alone = words(file, "random_teams.never_alone", table["never_alone"], frozenset(names))
+    if set(names) <= set(alone):
+        raise ValueError(f"{where}: never_alone must leave out one of {', '.join(names)}, got {list(alone)}.")
     return RandomTeams(
         n_agents=whole(file, "random_teams.n_agents", table["n_agents"]),
         n_enemies=whole(file, "random_teams.n_enemies", table["n_enemies"]),

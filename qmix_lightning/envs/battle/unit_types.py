@@ -191,7 +191,10 @@ def load_unit(name: str) -> UnitType:
     return numbers_of(UnitType, file, "", table, positive, **given)
 
 
-def _weapon(file: str, table: dict[str, Any]) -> Weapon:
+def _weapon(file: str, table: Any) -> Weapon:
+    for key, value in (("weapon", table), ("weapon.bonus", table.get("bonus", {}) if isinstance(table, dict) else {})):
+        if not isinstance(value, dict):
+            raise ValueError(f"{file}: {key} must be a table, got {value!r}.")
     targets = words(file, "weapon.targets", table.pop("targets", None), frozenset({"ground", "air"}))
     bonus = table.pop("bonus", {})
     words(file, "weapon.bonus", list(bonus), ATTRIBUTES)

@@ -121,8 +121,7 @@ def _constants(unit: UnitType, scenario: Scenario, options: SmacOptions) -> tupl
     row.update({name: getattr(unit, name) for name in row if isinstance(getattr(unit, name, None), float)})
     if weapon:
         row.update({name: getattr(weapon, name) for name in row if isinstance(getattr(weapon, name, None), float)})
-        # Bodies can overlap, and who has no other weapon for whoever is near does not use it at a negative distance.
-        row.update(armed=1.0, hits=weapon.hits, close_range=-math.inf)
+        row.update(armed=1.0, hits=weapon.hits, close_range=-math.inf)  # nobody is near enough, overlapping or not
         if weapon.close:
             row.update(close_range=weapon.close.range, close_wind_up=weapon.close.wind_up)
         if line := weapon.line:

@@ -7,13 +7,15 @@ type. Whoever is not drawn is dead. Everything beyond the drawing can be walked 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from qmix_lightning.envs.battle.engine import game_loop
 from qmix_lightning.envs.battle.env import BattleEnvironment
 from qmix_lightning.envs.battle.scenario import MAP_SIZE, Scenario, Squad
-from qmix_lightning.envs.battle.state import ATTACK_MOVE, IDLE, NOBODY
+from qmix_lightning.envs.battle.state import ATTACK, ATTACK_MOVE, HEAL, IDLE, NOBODY
 from qmix_lightning.envs.battle.unit_types import load_unit
 
 UNITS = "abcABC"
@@ -66,6 +68,7 @@ class Scene:
             "wind_up",
             "flight",
             "pace",
+            "calm",
             "hurt",
             "shield_hurt",
             "push_x",
@@ -103,9 +106,14 @@ class Scene:
         return float(np.hypot(u - x, v - y)) - bodies
 
     def pacify(self, *names: str) -> None:
-        """Let units stand where they are and never shoot."""
+        """Let units stand where they are and never shoot, nor look for anybody until they are hit."""
         for name in names:
-            self[name]["order"], self[name]["cooldown"] = IDLE, NEVER
+            self[name]["order"], self[name]["cooldown"], self[name]["look"] = IDLE, NEVER, 127
+
+    def attack(self, one: str, other: str) -> None:
+        """Order a unit to attack another, or a healer to heal it, without any look at what SMAC allows."""
+        healer = self.types[UNITS.index(one)].heal
+        self[one]["order"], self[one]["target"] = HEAL if healer else ATTACK, UNITS.index(other)
 
     def look(self) -> None:
         """Let the agents do anything in the next step: the drawing came after SMAC's last look at the field."""
@@ -125,6 +133,14 @@ class Scene:
         """Play single game loops."""
         for _ in range(number):
             game_loop(self.units, self.env.world, self.law, self.clock)
+
+    def until(self, happens: Callable[[], bool], limit: int = 400) -> int:
+        """Play single game loops until something happens; how many."""
+        for number in range(1, limit + 1):
+            self.loops()
+            if happens():
+                return number
+        raise AssertionError(f"It did not happen within {limit} loops.")
 
     def legal(self, name: str) -> set[str]:
         mask = self.env._scene["agents", "action_mask"][0, UNITS.index(name)]

@@ -33,16 +33,6 @@ def test_a_target_at_a_gap_of_5_01_is_approached_first():
     assert scene["a"]["wind_up"] == pytest.approx(0.8)
 
 
-def test_an_attack_winds_up_also_where_bodies_overlap():
-    scene = duel()
-    scene.put("A", 1.2, 0.5)
-    assert scene.gap("a", "A") < 0
-    scene["a"]["order"], scene["a"]["target"] = 2, 3
-    scene.loops()
-    assert scene["a"]["wind_up"] == pytest.approx(0.8)
-    assert scene["A"]["health"] == 45
-
-
 def test_damage_lands_in_the_loop_after_the_attack_starts():
     scene = duel()
     scene["a"]["order"], scene["a"]["target"] = 2, 3
@@ -60,10 +50,38 @@ def test_a_cooldown_is_a_period_with_a_jitter_of_minus_one_to_two_loops():
         scene = duel(seed=seed)
         scene["a"]["order"], scene["a"]["target"] = 2, 3
         scene.loops()
-        drawn.append(scene["a"]["cooldown"] + 1 - PERIOD)  # a loop of it has passed
+        drawn.append(scene["a"]["cooldown"] - PERIOD)
     assert -1 <= min(drawn) < -0.9
     assert 1.9 < max(drawn) <= 2
     assert np.mean(drawn) == pytest.approx(0.5, abs=0.25)
+
+
+def test_no_attack_follows_another_before_the_period_has_passed():
+    # The shortest period is 13.773 - 1 = 12.773 loops, so the second attack starts in the 13th loop after the first.
+    waits = []
+    for seed in range(60):
+        scene = duel(seed=seed)
+        scene.attack("a", "A")
+        scene.loops()
+        drawn = float(scene["a"]["cooldown"])
+        for wait in range(1, 20):
+            scene.loops()
+            if scene["a"]["wind_up"] > 0 and wait > 1:
+                break
+        assert wait == np.ceil(drawn)
+        waits.append(wait)
+    assert min(waits) == 13
+    assert max(waits) <= np.ceil(PERIOD + 2)
+
+
+def test_an_attack_winds_up_also_where_bodies_overlap():
+    scene = duel()
+    scene.put("A", 1.2, 0.5)
+    assert scene.gap("a", "A") < 0
+    scene.attack("a", "A")
+    scene.loops()
+    assert scene["a"]["wind_up"] == pytest.approx(0.8)
+    assert scene["A"]["health"] == 45
 
 
 def test_attacks_follow_each_other_every_14_27_loops_on_average():
@@ -178,3 +196,16 @@ def test_an_agent_that_is_shot_does_not_answer():
     scene.play(4)
     assert scene["a"]["health"] < 45
     assert scene["A"]["health"] == 45
+
+
+def test_neither_side_of_a_duel_is_favoured():
+    wins = {"a": 0, "A": 0, "": 0}
+    for seed in range(200):
+        scene = Scene("a...A", seed=seed)
+        scene.attack("a", "A")
+        scene.attack("A", "a")
+        scene.until(lambda scene=scene: scene["a"]["health"] == 0 or scene["A"]["health"] == 0)
+        wins["".join(name for name in "aA" if scene[name]["health"] > 0)] += 1
+    # Seven jitters decide; a difference of three standard errors is 3 * sqrt(200) = 42.
+    assert abs(wins["a"] - wins["A"]) < 42
+    assert 0 < wins[""] < 50  # both in one loop

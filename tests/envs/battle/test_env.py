@@ -222,7 +222,7 @@ def test_an_action_in_another_memory_layout_is_the_same_action():
         ({"map_name": "3n"}, "Unknown map '3n'. Did you mean '3m'? Known: 10m_vs_11m, 1c3s5z, 25m,"),
         ({"num_envs": 0}, "num_envs must be at least 1, got 0."),
         ({"threads": 0}, "threads must be at least 1, got 0."),
-        ({"spawn_jitter": -0.5}, "spawn_jitter must be at least 0 and at most 1, got -0.5."),
+        ({"spawn_jitter": -0.5}, "spawn_jitter must be a number, at least 0 and at most 1, got -0.5."),
         ({"enemy_order": "raw"}, "Unknown enemy_order 'raw'. Expected 'random', 'creation' or 'sorted'."),
         ({"pathing": "left"}, "Unknown pathing 'left'. Expected 'inner' or 'outer'."),
     ],

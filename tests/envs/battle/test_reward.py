@@ -60,3 +60,53 @@ def test_a_draw_is_terminated_and_not_won():
     assert outcome["terminated"].item()
     assert not outcome["info", "battle_won"].item()
     assert outcome["reward"].item() == pytest.approx((6 + 10) * SCALE)
+
+
+MEDIVACS = {"b": "medivac", "B": "medivac"}
+
+
+@pytest.mark.parametrize(
+    ("alive", "won", "decided"),
+    [
+        ("abAB", False, False),
+        ("abA", False, False),
+        ("aAB", False, False),
+        ("abB", True, True),  # medivacs alone are beaten
+        ("aB", True, True),
+        ("bAB", False, True),
+        ("bA", False, True),
+        ("bB", False, True),  # and the agents' first
+        ("b", False, True),
+        ("B", False, True),
+    ],
+)
+def test_medivacs_alone_lose(alive, won, decided):
+    scene = Scene("a...b\n.....\nA...B", **MEDIVACS)
+    scene.pacify("A", "B")
+    for name in set("abAB") - set(alive):
+        scene[name]["health"] = 0
+    scene.look()
+    outcome = scene.play()
+    assert outcome["info", "battle_won"].item() == won
+    assert outcome["terminated"].item() == decided
+
+
+def test_where_there_are_no_medivacs_everybody_counts():
+    scene = Scene("a...A", a="baneling", A="baneling")
+    scene.pacify("A")
+    outcome = scene.play()
+    assert not outcome["terminated"].item()
+    scene["a"]["hurt"] = scene["A"]["hurt"] = 30
+    outcome = scene.play()
+    assert outcome["terminated"].item()
+    assert not outcome["info", "battle_won"].item()
+
+
+def test_shields_that_come_back_pay_for_nothing_being_done():
+    # SMAC's absolute value: 8 loops of 0.125 in the reward of a step in which nobody is hurt.
+    scene = Scene("a.......A", A="stalker", B="stalker", C="stalker")
+    scene.pacify("A")
+    scene["A"]["shield"], scene["A"]["calm"] = 40, 160
+    assert scene.play()["reward"].item() == pytest.approx(1 * 20 / (3 * 170 + 200))
+    scene["A"]["shield"] = 79.5
+    assert scene.play()["reward"].item() == pytest.approx(0.5 * 20 / (3 * 170 + 200))

@@ -9,7 +9,7 @@ from qmix_lightning.envs.battle.unit_types import load_unit
 MAP = """
 terrain = "field"
 episode_limit = 60
-attack_move_to = [9.0, 16.0]
+attack_move_to = [0.5, 1.5]
 [[allies]]
 unit = "rifle"
 count = 3
@@ -18,6 +18,22 @@ at = [0.5, 0.5]
 unit = "rifle"
 count = 3
 at = [2.5, 1.5]
+"""
+ALLIES = """[[allies]]
+unit = "rifle"
+count = 3
+at = [0.5, 0.5]
+"""
+RANDOM = """
+terrain = "field"
+episode_limit = 60
+hunt = true
+[random_teams]
+n_agents = 2
+n_enemies = 2
+units = ["rifle"]
+weights = [1.0]
+never_alone = []
 """
 UNIT = """
 race = "terran"
@@ -76,45 +92,156 @@ def test_a_map_is_what_its_files_say_with_the_south_at_zero(files):
 
 
 @pytest.mark.parametrize(
-    ("file", "before", "after", "words"),
+    ("kind", "before", "after", "words"),
     [
-        ("maps/small.toml", "episode_limit = 60", "", "maps/small.toml lacks episode_limit. Expected the keys allies,"),
-        ("maps/small.toml", "terrain", "fog = 1\nterrain", "maps/small.toml has the unknown key fog. Expected allies,"),
-        ("maps/small.toml", "= 60", "= 60.5", "maps/small.toml: episode_limit must be a whole number of at least 1"),
+        ("map", "episode_limit = 60", "", "maps/small.toml lacks episode_limit. Expected the keys allies,"),
+        ("map", "terrain", "fog = 1\nterrain", "maps/small.toml has the unknown key fog. Expected allies,"),
+        ("map", "= 60", "= 60.5", "maps/small.toml: episode_limit must be a whole number of at least 1"),
         (
-            "maps/small.toml",
+            "map",
             "count = 3",
             "count = 0",
             "maps/small.toml: allies.count must be a whole number of at least 1",
         ),
         (
-            "maps/small.toml",
+            "map",
             "at = [0.5, 0.5]",
             "at = [0.5]",
             "maps/small.toml: allies.at must be a point [x, y], got [0.5].",
         ),
-        ("maps/small.toml", '"rifle"', '"riffle"', "Unknown unit 'riffle'. Did you mean 'rifle'? Known: rifle."),
-        ("maps/small.toml", '"field"', '"feld"', "Unknown terrain 'feld'. Did you mean 'field'? Known: field."),
-        ("units/rifle.toml", "= 2.25", "= -1", "units/rifle.toml: speed must be a number of at least 0, got -1."),
-        ("units/rifle.toml", "= 6.0", "= 0", "units/rifle.toml: weapon.damage must be a positive number, got 0."),
-        ("units/rifle.toml", "period", "delay", "units/rifle.toml [weapon] lacks period."),
-        ("maps/small.toml", "[0.5, 0.5]", "[4, 1]", "allies.at must lie on the map of 3 by 2 cells, got [4.0, 1.0]."),
-        ("maps/small.toml", "at = [0.5, 0.5]", "", "maps/small.toml [[allies]] lacks at. Expected the keys at, count,"),
-        ("units/rifle.toml", '"terran"', '"human"', "units/rifle.toml: race must be one of protoss, terran, zerg, got"),
-        ("units/rifle.toml", '["light"]', '["tiny"]', "attributes must be a list out of armoured, biological, light,"),
-        ("units/rifle.toml", '["ground"]', '["sea"]', "weapon.targets must be a list out of air, ground, got ['sea']."),
-        ("units/rifle.toml", "45.0", '"many"', "units/rifle.toml: health must be a positive number, got 'many'."),
-        ("terrains/field.toml", "..#", ".." + "." * 40, "inner must be rows of equal length of '.'"),
-        ("terrains/field.toml", "7f7f7f", "7f7f", "height must be 2 rows of 3 pairs of hexadecimal digits."),
-        ("terrains/field.toml", "..#", "..", "terrains/field.toml: inner must be rows of equal length of '.'"),
-        ("terrains/field.toml", "..#", "..x", "terrains/field.toml: inner must be rows of equal length of '.'"),
-        ("terrains/field.toml", "outer", "other", "terrains/field.toml lacks outer."),
+        ("map", '"rifle"', '"riffle"', "Unknown unit 'riffle'. Did you mean 'rifle'? Known: rifle."),
+        ("map", '"field"', '"feld"', "Unknown terrain 'feld'. Did you mean 'field'? Known: field."),
+        ("unit", "= 2.25", "= -1", "units/rifle.toml: speed must be a number of at least 0, got -1."),
+        ("unit", "= 6.0", "= 0", "units/rifle.toml: weapon.damage must be a positive number, got 0."),
+        ("unit", "period", "delay", "units/rifle.toml [weapon] lacks period."),
+        ("map", "[0.5, 0.5]", "[4, 1]", "allies.at must lie on the map of 3 by 2 cells, got [4.0, 1.0]."),
+        ("map", "at = [0.5, 0.5]", "", "maps/small.toml [[allies]] lacks at. Expected the keys at, count,"),
+        ("unit", '"terran"', '"human"', "units/rifle.toml: race must be one of protoss, terran, zerg, got"),
+        ("unit", '["light"]', '["tiny"]', "attributes must be a list out of armoured, biological, light,"),
+        ("unit", '["ground"]', '["sea"]', "weapon.targets must be a list out of air, ground, got ['sea']."),
+        ("unit", "45.0", '"many"', "units/rifle.toml: health must be a positive number, got 'many'."),
+        ("terrain", "..#", ".." + "." * 40, "inner must be rows of equal length of '.'"),
+        ("terrain", "7f7f7f", "7f7f", "height must be 2 rows of 3 pairs of hexadecimal digits."),
+        ("terrain", "..#", "..", "terrains/field.toml: inner must be rows of equal length of '.'"),
+        ("terrain", "..#", "..x", "terrains/field.toml: inner must be rows of equal length of '.'"),
+        ("terrain", "outer", "other", "terrains/field.toml lacks outer."),
+        ("terrain", "7f7f7f", "7f7f7g", "height must be 2 rows of 3 pairs of hexadecimal digits."),
+        ("terrain", '"... ..#"', "3", "terrains/field.toml: inner must be a drawing of lines, got 3."),
+        (
+            "map",
+            "= 60",
+            "= ",
+            "maps/small.toml must be written in TOML: Invalid value (at line 3, column 17).",
+        ),
+        ("map", '"rifle"', '"riffle"', "maps/small.toml: allies.unit: Unknown unit 'riffle'."),
+        ("map", '"rifle"', "3", "maps/small.toml: allies.unit must be a name, got 3."),
+        ("map", '"field"', '"feld"', "maps/small.toml: terrain: Unknown terrain 'feld'."),
+        ("map", '"field"', "[]", "maps/small.toml: terrain must be a name, got []."),
+        ("map", ALLIES, "", "maps/small.toml lacks allies. Expected the keys allies, ally_types,"),
+        ("map", ALLIES, "allies = []\n", "allies must be tables [[allies]], one at least, got []."),
+        ("map", ALLIES, "allies = 3\n", "allies must be tables [[allies]], one at least, got 3."),
+        ("map", ALLIES, "allies = [3]\n", "maps/small.toml [[allies]] must be a table, got 3."),
+        (
+            "map",
+            "[0.5, 1.5]",
+            "[9.0, 1.5]",
+            "attack_move_to must lie on the map of 3 by 2 cells, got [9.0,",
+        ),
+        (
+            "map",
+            "[0.5, 1.5]",
+            "[[0.5, 1.5], [0, 9]]",
+            "attack_move_to must lie on the map of 3 by 2 cells,",
+        ),
+        ("map", "[0.5, 1.5]", '"north"', "attack_move_to must be a point [x, y], got 'north'."),
+        ("map", "= 60", '= 60\nhunt = "yes"', "hunt must be true or false, and false with attack_move_to,"),
+        ("map", "= 60", "= 60\nhunt = true", "hunt must be true or false, and false with attack_move_to,"),
+        ("map", "= 60", "= 60\nally_types = ['rifle', 'gun']", "ally_types must be a list out of rifle,"),
+        ("map", "= 60", "= 60\nenemy_types = []", "enemy_types must name each of rifle once, got []."),
+        ("unit", "health = 45.0", "health = nan", "health must be a positive number, got nan."),
+        ("unit", "health = 45.0", "health = inf", "health must be a positive number, got inf."),
+        ("unit", "health = 45.0", "health = true", "health must be a positive number, got True."),
+        (
+            "unit",
+            "sight = 9.0",
+            'sight = 9.0\nplane = "sea"',
+            "plane must be one of above, air, ground, got",
+        ),
+        ("unit", "[weapon]", "weapon = 3\n[gun]", "units/rifle.toml: weapon must be a table, got 3."),
+        ("unit", "wind_up", "bonus = 3\nwind_up", "units/rifle.toml: weapon.bonus must be a table, got 3."),
+        (
+            "unit",
+            "wind_up",
+            "bonus = { tiny = 1 }\nwind_up",
+            "weapon.bonus must be a list out of armoured,",
+        ),
+        (
+            "unit",
+            "wind_up",
+            "bonus = { light = 0 }\nwind_up",
+            "weapon.bonus.light must be a positive number,",
+        ),
+        (
+            "unit",
+            "wind_up",
+            "close = 3\nwind_up",
+            "units/rifle.toml [weapon.close] must be a table, got 3.",
+        ),
+        (
+            "unit",
+            "wind_up",
+            "line = { width = 1 }\nwind_up",
+            "units/rifle.toml [weapon.line] lacks delay, ha",
+        ),
+        (
+            "unit",
+            "[weapon]",
+            "[heal]\nrange = 4\n[weapon]",
+            "units/rifle.toml [heal] lacks acquire_range, cost",
+        ),
     ],
 )
-def test_a_wrong_file_is_named_with_what_is_wrong(files, file, before, after, words):
-    text = {"maps/small.toml": MAP, "units/rifle.toml": UNIT, "terrains/field.toml": FIELD}[file]
+def test_a_wrong_file_is_named_with_what_is_wrong(files, kind, before, after, words):
+    file, text = {
+        "map": ("maps/small.toml", MAP), "unit": ("units/rifle.toml", UNIT), "terrain": ("terrains/field.toml", FIELD),
+    }[kind]  # fmt: skip
     assert before in text
     files(file, text.replace(before, after))
+    with pytest.raises(ValueError, match=re.escape(words)):
+        load_scenario("small")
+
+
+def test_a_map_larger_than_the_grid_is_refused(files):
+    files("terrains/field.toml", FIELD.replace("... ..#", "." * 33))
+    words = "terrains/field.toml: expected at most 32 rows of 32 cells, got 1 of 33."
+    with pytest.raises(ValueError, match=re.escape(words)):
+        load_scenario("small")
+
+
+def test_where_only_one_reading_of_the_ground_is_possible_it_is_the_one(files):
+    files("terrains/field.toml", 'outer = "... ..#"\nheight = "7f7f7f 000000"')
+    assert load_scenario("small", "inner") == load_scenario("small", "outer")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("weights = [1.0]", "weights = [0.5]", "expected 1 weights with the sum 1, one a unit, got [0.5]."),
+        ("weights = [1.0]", "weights = [0.5, 0.5]", "expected 1 weights with the sum 1, one a unit, got [0.5, 0.5]."),
+        ("weights = [1.0]", 'weights = "even"', "random_teams.weights must be a positive number, got 'even'."),
+        ("weights = [1.0]", "", "maps/small.toml [random_teams] lacks weights. Expected the keys n_agents,"),
+        ("n_agents = 2", "n_agents = 0", "random_teams.n_agents must be a whole number of at least 1, got 0."),
+        ('units = ["rifle"]', 'units = ["gun"]', "random_teams.units must be a list out of rifle, got ['gun']."),
+        ("never_alone = []", 'never_alone = ["gun"]', "random_teams.never_alone must be a list out of rifle, got"),
+        ("never_alone = []", 'never_alone = ["rifle"]', "never_alone must leave out one of rifle, got ['rifle']."),
+        ("[random_teams]", "[[random_teams]]", "maps/small.toml [random_teams] must be a table, got [{"),
+    ],
+)
+def test_random_teams_that_cannot_be_drawn_are_refused(files, before, after, words):
+    files("maps/small.toml", RANDOM)
+    assert load_scenario("small").random_teams.weights == (1.0,)
+    load_scenario.cache_clear()
+    files("maps/small.toml", RANDOM.replace(before, after))
     with pytest.raises(ValueError, match=re.escape(words)):
         load_scenario("small")
 

@@ -100,3 +100,27 @@ def test_nothing_of_the_last_battle_is_left():
     env.reset()
     for name in fresh.dtype.names:
         assert (units[name] == fresh[name]).all(), name
+
+
+def test_the_zealot_of_2m_vs_1z_goes_to_a_point_between_the_two_marines():
+    _, units = started("2m_vs_1z", num_envs=300)
+    goals = units["goal_x"][:, 2]
+    assert (units["goal_y"][:, 2] == 12).all()
+    assert 13 <= goals.min() < 13.2
+    assert 18.8 < goals.max() <= 19
+    assert goals.mean() == pytest.approx(16, abs=0.4)  # of a standard error of 0.1
+    assert goals.std() == pytest.approx(6 / np.sqrt(12), abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "goal"), [("2s3z", (9, 16)), ("MMM", (9, 16)), ("corridor", (4.47, 4.3298)), ("so_many_baneling", None)]
+)
+def test_everybody_else_goes_to_one_point(name, goal):
+    _, units = started(name, num_envs=2)
+    scenario = load_scenario(name)
+    enemies = units[:, scenario.n_agents :]
+    fighters = np.array([unit.name != "medivac" for unit in scenario.unit_types])[enemies["kind"]]
+    goal = goal or scenario.attack_move_to[0]
+    assert np.allclose(enemies["goal_x"][fighters], goal[0])
+    assert np.allclose(enemies["goal_y"][fighters], goal[1])
+    assert (enemies["order"][fighters] == 3).all()

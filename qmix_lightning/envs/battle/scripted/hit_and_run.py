@@ -54,9 +54,11 @@ class HitAndRun(AbstractScript):
 
     def _room(self, sight: Sight, walked: Tensor) -> Tensor:
         """What speaks for fleeing north, south, east and west, from 0 to 1, ``[B, N, 4]``."""
-        if sight.place is None and self.eyes.start is None:
+        place = sight.place if self.eyes.start is None else self.eyes.start + walked
+        if sight.place is not None:
+            place = sight.place
+        if place is None:
             return torch.zeros(*sight.alive.shape, len(WAYS))
-        place = sight.place if sight.place is not None else self.eyes.start + walked
         return torch.stack([self.eyes.room(place, way, _LOOKING_AHEAD) for way in WAYS], -1) / _LOOKING_AHEAD
 
     def _chased(self, sight: Sight) -> Tensor:

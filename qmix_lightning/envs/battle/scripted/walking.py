@@ -81,8 +81,9 @@ def _to_their_start(sight: Sight, eyes: Eyes) -> Tensor:
         return eyes.heading.expand(shape)
     if sight.place is None:
         return torch.zeros(shape)
-    to_middle: Tensor = eyes.middle - sight.place
-    return to_middle * (to_middle.norm(dim=-1, keepdim=True) > _NEAR_ENOUGH)
+    to_middle = eyes.middle - sight.place
+    far: Tensor = torch.linalg.vector_norm(to_middle, dim=-1, keepdim=True) > _NEAR_ENOUGH
+    return to_middle * far
 
 
 def _nearest(at: Tensor, far: Tensor, among: Tensor) -> Tensor:
