@@ -179,8 +179,8 @@ def test_a_team_wins_the_more_the_better_it_works_together():
         wins.append(won.float().mean().item())
         torch.testing.assert_close(returns[won], torch.full_like(returns[won], 20.0), rtol=0, atol=1e-4)
         assert (returns[~won] < 20 * (1 - 200 / 365) + 1e-4).all()
-    # Measured: 0.29, 0.43 and 0.64, with a standard error of 0.02.
-    assert wins == pytest.approx([0.29, 0.43, 0.64], abs=0.08)
+    # Measured over three seeds: 0.19, 0.33 and 0.57, with a standard error of 0.01.
+    assert wins == pytest.approx([0.19, 0.33, 0.57], abs=0.08)
 
 
 @settings(max_examples=15, deadline=None)

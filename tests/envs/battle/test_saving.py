@@ -34,14 +34,14 @@ def equal(one, two):
     return keys == set(two.keys(True, True)) and same(one, two, keys)
 
 
-@pytest.mark.parametrize(("name", "steps"), [("3m", 150), ("5m_vs_6m", 150), ("27m_vs_30m", 60)])
+@pytest.mark.parametrize(("name", "steps"), [("3m", 150), ("5m_vs_6m", 150), ("27m_vs_30m", 90)])
 @pytest.mark.parametrize("options", [{}, {"seed": 7, "first": 3, "threads": 2}])
 def test_loaded_battles_go_on_bit_for_bit(name, steps, options):
     env = BattleEnvironment(name, num_envs=3, seed=1)
     play(env, env.reset(), 25, seed=1)
     state = env.state_dict()
     unbroken = play(env, look(env), steps, seed=2)
-    assert sum(view["done"].sum() for view in unbroken[::2]) > 2  # battles end, and others of the same clocks begin
+    assert sum(view["done"].sum() for view in unbroken[::2]) > 3  # battles end, and others of the same clocks begin
     loaded = BattleEnvironment(name, num_envs=3, **options)
     loaded.load_state_dict(state)
     assert all(equal(one, two) for one, two in zip(unbroken, play(loaded, look(loaded), steps, seed=2), strict=True))

@@ -94,8 +94,8 @@ class Eyes:
         begin = move_features(world)
         middle = begin + m * enemy_features(world)
         end = middle + (n - 1) * ally_features(world)
-        enemies = observation[..., begin:middle].reshape(*observation.shape[:2], m, -1)
-        others = observation[..., middle:end].reshape(*observation.shape[:2], max(n - 1, 1), -1)
+        enemies = torch.unflatten(observation[..., begin:middle], -1, (m, -1))
+        others = torch.unflatten(observation[..., middle:end], -1, (n - 1, -1)) if n > 1 else observation[..., None, :0]
         own = observation[..., end:]
         alive = ~action_mask[..., NO_OP]
         kind = self._own_kind(own, bits)

@@ -81,7 +81,7 @@ def _to_their_start(sight: Sight, eyes: Eyes) -> Tensor:
         return eyes.heading.expand(shape)
     if sight.place is None:
         return torch.zeros(shape)
-    to_middle: Tensor = eyes.middle - sight.place
+    to_middle = eyes.middle - sight.place
     far: Tensor = torch.linalg.vector_norm(to_middle, dim=-1, keepdim=True) > _NEAR_ENOUGH
     return to_middle * far
 
