@@ -19,7 +19,7 @@ STRAIGHT = -1
 """Nothing is in the way."""
 
 CLEARANCE = 0.45
-"""Cells that a way keeps from walls, between the largest body on the ground and half a cell."""
+"""Cells that a way keeps from walls, a little less than half of one; a larger body slides past corners."""
 
 _GRAIN = 0.1
 _FAR = 1e9

@@ -2,7 +2,7 @@
 
 A game's process starts others, like StarCraft II, which the kernel does not end with it. All are of one process group,
 and the guardian, which belongs to none of them, ends the groups once the parent is gone. It hears of them by lines on
-its standard input: ``+123`` for a group to end, ``-123`` for one that has ended, ``=/tmp/folder`` for a folder to
+its standard input: ``+123`` for a group to end, ``-123`` for one that has ended, ``=/a/folder`` for a folder to
 remove at last.
 """
 
