@@ -13,10 +13,10 @@ PLAYED_ELSEWHERE = {"smac", "smacv2"}
 """Families that need StarCraft II; tests/recipes/test_starcraft.py parses and builds them."""
 
 IN_CI = {
-    "3m", "27m_vs_30m", "2s3z", "3s5z", "MMM", "2s_vs_1sc", "2c_vs_64zg", "so_many_baneling", "bane_vs_bane", "corridor",
-    "terran_5_vs_5", "protoss_5_vs_5", "zerg_5_vs_5",
+    "3m", "27m_vs_30m", "2s3z", "3s5z", "MMM", "2s_vs_1sc", "2c_vs_64zg", "so_many_baneling", "bane_vs_bane",
+    "corridor", "terran_5_vs_5", "protoss_5_vs_5", "zerg_5_vs_5",
 }  # fmt: skip
-"""Battles of every kind of unit and ground; the recipes of the others, alike but for their sizes, train in `make slow`."""
+"""Battles of every kind of unit and ground; recipes of the others, alike but for their sizes, train in `make slow`."""
 
 TRAINED = [
     pytest.param(path, marks=[pytest.mark.slow] if path.parent.name == "battle" and path.stem not in IN_CI else [])
