@@ -112,20 +112,24 @@ class BattleEnvironment(AbstractEnvironment):
             lineup=lineup_of(scenario, world, enemy_order),
             views=empty_views(world, num_envs),
         )
-        self._arena = _arena(memory, torch.device(device), threads)
-        self._battles, self._clocks, self._laws, _, self._lineup, self._views = self._arena.memory
-        tensors = self._arena.tensors
-        units = torch.unflatten(tensors["battles"].view(torch.float32), 1, (memory.battles.shape[1], -1))
-        self._scene = TensorDict(
-            {
-                "agents": {name: tensors[name] for name in ("observation", "action_mask")},
-                "state": tensors["state"],
-                UNITS: units[..., : fields_shown(world)],
-            },
-            batch_size=[num_envs],
-        )
-        result = {name: tensors[name] for name in ("reward", "done", "terminated")}
-        self._outcome = self._scene.copy().update({**result, "info": {name: tensors[name] for name in self.info_keys}})
+        # Lightning evaluates in inference mode, and nobody else could write to what is made there.
+        with torch.inference_mode(False):
+            self._arena = _arena(memory, torch.device(device), threads)
+            self._battles, self._clocks, self._laws, _, self._lineup, self._views = self._arena.memory
+            tensors = self._arena.tensors
+            units = torch.unflatten(tensors["battles"].view(torch.float32), 1, (memory.battles.shape[1], -1))
+            self._scene = TensorDict(
+                {
+                    "agents": {name: tensors[name] for name in ("observation", "action_mask")},
+                    "state": tensors["state"],
+                    UNITS: units[..., : fields_shown(world)],
+                },
+                batch_size=[num_envs],
+            )
+            result = {name: tensors[name] for name in ("reward", "done", "terminated")}
+            self._outcome = self._scene.copy().update(
+                {**result, "info": {name: tensors[name] for name in self.info_keys}}
+            )
         self._made_as: dict[str, str | int | float] = {
             "task": self.spec.name, "num_envs": num_envs, "enemy_order": enemy_order,
             "physics": f"{physics} {switches}", "options": str(chosen),
