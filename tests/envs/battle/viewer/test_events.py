@@ -34,8 +34,8 @@ def test_every_attack_hurts_in_the_loop_of_its_end_and_nothing_else_does(name):
         battle = film(env, policy)
         frames = battle.frames
         left = frames["health"].astype(float) + frames["shield"]
-        # Healing gives back less in a loop than any weapon takes, and the want of creep takes 0.19; who dies may have had
-        # less than that.
+        # Healing gives back less in a loop than any weapon takes, and the want of creep takes 0.19; who dies may have
+        # had less than that.
         lives = frames["health"][:-1] > 0
         hurt = (np.diff(left, axis=0) < -0.4) | (lives & (frames["health"][1:] <= 0))
         hit = np.zeros_like(hurt)
