@@ -19,7 +19,7 @@ def check_views(env, b, view, last_action):
     np.testing.assert_array_equal(view["state"][b].numpy(), oracle.state(units, n_agents, last_action))
 
 
-@pytest.mark.parametrize("name", ["3m", "8m", "25m", "5m_vs_6m", "27m_vs_30m"])
+@pytest.mark.parametrize("name", ["3m", "8m", "25m", "5m_vs_6m", "8m_vs_9m", "10m_vs_11m", "27m_vs_30m"])
 def test_everything_shown_is_what_smac_shows(name):
     env = BattleEnvironment(name, num_envs=2, seed=3)
     generator, view = torch.Generator().manual_seed(3), env.reset()
