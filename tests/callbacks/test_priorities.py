@@ -64,15 +64,13 @@ def test_what_was_replayed_gets_the_priority_that_its_errors_say(eta, accumulate
 
 
 def test_what_was_not_replayed_keeps_its_priority():
-    _, watch = fit(12, prioritised(priority_exponent=1.0, capacity=5_000))
-    kept = 0
+    _, watch = fit(6, prioritised(priority_exponent=1.0, capacity=5_000, replay_ratio=0.25))
     for before, after, batch in zip(watch.rates[:-1], watch.rates[1:], watch.batches[1:], strict=True):
         replayed = torch.zeros(5_000, dtype=torch.bool)
         replayed[batch[EPISODE][:, 0, 0]] = True
         others = (before > 0) & ~replayed
+        assert others.any()
         assert torch.equal(before[others], after[others])
-        kept += int(others.sum())
-    assert kept > 12
 
 
 def test_beta_goes_to_1_in_a_straight_line_which_it_reaches_at_the_last_update():
@@ -100,7 +98,7 @@ def test_equal_priorities_give_the_loss_of_uniform_replay_exactly():
 
 
 def test_the_loss_is_the_mean_over_played_steps_weighted_as_the_sampler_says():
-    _, watch = fit(10, prioritised(importance_exponent=1.0))
+    _, watch = fit(8, prioritised(importance_exponent=1.0, replay_ratio=1.0))
     for batch, (weighted, _) in zip(watch.batches, watch.losses, strict=True):
         weight = batch[PRIORITY_WEIGHT][batch[MASK]]
         expected = (weight * batch[TD_ERROR][batch[MASK]]).sum() / weight.sum()
