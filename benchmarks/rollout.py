@@ -50,6 +50,7 @@ class TimedEnvironment(AbstractEnvironment):
 
     def __init__(self, env: AbstractEnvironment, watch: Stopwatch) -> None:
         self.spec, self.num_envs, self.info_keys = env.spec, env.num_envs, env.info_keys
+        self.snapshot_keys = env.snapshot_keys
         self._env, self._step, self._reset = env, watch.wrap(env.step), watch.wrap(env.reset)
 
     def reset(self, which: Tensor | None = None) -> TensorDict:
@@ -94,11 +95,11 @@ class Rollouts:
         env = make(f"battle/{map_name}", num_envs=battles, seed=1)
         self._learner = QLearner(env.spec, epsilon_end=1.0)
         self._steps = steps
-        self._rollout = BatchedRollout(env)
+        self._rollout = BatchedRollout(env, compact=True)
         self._deciding, self._simulating = Stopwatch(), Stopwatch()
         self._policy = TimedPolicy(self._learner, self._deciding)
         timed_env = TimedEnvironment(make(f"battle/{map_name}", num_envs=battles, seed=1), self._simulating)
-        self._timed_rollout = BatchedRollout(timed_env)
+        self._timed_rollout = BatchedRollout(timed_env, compact=True)
         self.policy, self.simulator, self.rest = Samples(), Samples(), Samples()
         for _ in range(min(env.spec.episode_limit, 40)):
             self._rollout.step(self._learner, explore=True)

@@ -37,33 +37,40 @@ def epsilon_greedy(value: Tensor, mask: Tensor, epsilon: float, generator: Gener
     """
     if not 0.0 <= epsilon <= 1.0:
         raise ValueError(f"epsilon is a probability, expected a number from 0 to 1, got {epsilon}.")
-    # An exploring agent values its actions at random: the argmax of independent keys is uniform over the legal ones and
-    # cheaper than torch.multinomial. In half precision the keys would collide and favour the first action.
-    *batch, n_actions = value.shape
-    draws = torch.rand(*batch, n_actions + 1, device=value.device, generator=generator)
+    # One draw tells whether an agent explores, one which of its legal actions it then takes.
+    draws = torch.rand(*value.shape[:-1], 2, device=value.device, generator=generator)
     if value.dtype == torch.float32 and mask.shape == value.shape and may_compute() and readable(value, mask):
-        values, legal, keys = (tensor.numpy().reshape(-1, tensor.shape[-1]) for tensor in (value, mask, draws))
-        chosen = np.empty(batch, dtype=np.int64)
-        if _choose(values, legal, keys, np.float32(epsilon), chosen.reshape(-1)):
+        values, legal, drawn = (tensor.numpy().reshape(-1, tensor.shape[-1]) for tensor in (value, mask, draws))
+        chosen = np.empty(value.shape[:-1], dtype=np.int64)
+        if _choose(values, legal, drawn, np.float32(epsilon), chosen.reshape(-1)):
             return torch.from_numpy(chosen)
-    explores = draws.narrow(-1, n_actions, 1) < epsilon
-    return legal_argmax(torch.where(explores, draws.narrow(-1, 0, n_actions), value), mask)
+    best = legal_argmax(value, mask)
+    rank = mask.cumsum(-1)  # of each legal action among those of its agent, from 1
+    last = rank.narrow(-1, value.shape[-1] - 1, 1)
+    number = torch.minimum((draws.narrow(-1, 1, 1).double() * last).long() + 1, last)
+    random = (mask & (rank == number)).to(torch.uint8).argmax(-1)
+    return torch.where(draws.select(-1, 0) < epsilon, random, best)
 
 
 @kernel
 def _choose(value: Any, mask: Any, draws: Any, epsilon: Any, chosen: Any) -> bool:
-    """Write what follows from the draws ``[M, A + 1]`` in one pass; False if a row has no legal action above -∞."""
+    """Write what follows from the draws ``[M, 2]`` in one pass; False if a row has no legal action above -∞."""
     n_rows, n_actions = value.shape
     found = True
     for i in range(n_rows):
-        explores, best, action = draws[i, n_actions] < epsilon, _NOTHING, -1
+        best, action, n_legal = _NOTHING, -1, 0
         for a in range(n_actions):
-            # Chosen, not branched to: a processor that guesses at masks and draws takes three times as long.
-            key = draws[i, a] if explores else value[i, a]
-            key = key if mask[i, a] else _NOTHING
+            # Chosen, not branched to: a processor that guesses at masks and values takes three times as long.
+            key = value[i, a] if mask[i, a] else _NOTHING
+            n_legal += mask[i, a]
             if key > best:
                 best, action = key, a
         found &= action >= 0
+        if draws[i, 0] < epsilon and n_legal > 0:
+            left, action = min(int(np.float64(draws[i, 1]) * n_legal), n_legal - 1), -1
+            while left >= 0:
+                action += 1
+                left -= mask[i, action]
         chosen[i] = action
     return found
 

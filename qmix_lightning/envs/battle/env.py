@@ -24,9 +24,9 @@ from qmix_lightning.envs.battle.physics import Physics
 from qmix_lightning.envs.battle.saving import as_tensor, layout, refuse_other_battles
 from qmix_lightning.envs.battle.scenario import Scenario, load_scenario
 from qmix_lightning.envs.battle.spawning import ENEMY_ORDERS, EnemyOrder, lineup_of
-from qmix_lightning.envs.battle.state import CLOCK, SEEN, UNIT, start_keys
+from qmix_lightning.envs.battle.state import CLOCK, UNIT, start_keys
 from qmix_lightning.envs.battle.views import empty_views, observation_size, state_size
-from qmix_lightning.envs.battle.world import World, world_of
+from qmix_lightning.envs.battle.world import world_of
 from qmix_lightning.spec import UNITS, TaskSpec
 
 PHYSICS_OPTIONS: Final = tuple(field.name for field in fields(Physics))
@@ -117,12 +117,11 @@ class BattleEnvironment(AbstractEnvironment):
             self._arena = _arena(memory, torch.device(device), threads)
             self._battles, self._clocks, self._laws, _, self._lineup, self._views = self._arena.memory
             tensors = self._arena.tensors
-            units = torch.unflatten(tensors["battles"].view(torch.float32), 1, (memory.battles.shape[1], -1))
             self._scene = TensorDict(
                 {
                     "agents": {name: tensors[name] for name in ("observation", "action_mask")},
                     "state": tensors["state"],
-                    UNITS: units[..., : fields_shown(world)],
+                    UNITS: tensors["units"],
                 },
                 batch_size=[num_envs],
             )
@@ -135,8 +134,9 @@ class BattleEnvironment(AbstractEnvironment):
             "physics": f"{physics} {switches}", "options": str(chosen),
             "unit_layout": layout(UNIT), "clock_layout": layout(CLOCK),
         }  # fmt: skip
-        # Observation and state, which are nine tenths of it all, follow from the rest.
-        self._memory = {name: tensor for name, tensor in tensors.items() if name not in ("observation", "state")}
+        # Observation and state, which are nine tenths of it all, and the snapshot follow from the rest.
+        derived = ("observation", "state", "units")
+        self._memory = {name: tensor for name, tensor in tensors.items() if name not in derived}
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
@@ -229,12 +229,6 @@ def _arena(memory: Memory, device: torch.device, threads: int) -> Arena:
     from qmix_lightning.envs.battle.gpu import GpuArena
 
     return GpuArena(memory, device)
-
-
-def fields_shown(world: World) -> int:
-    """How many of the :data:`~qmix_lightning.envs.battle.state.SEEN` fields tell what is seen in these battles."""
-    alike = len(world.types) == 1 and not world.types["shield"].any() and not world.types["energy"].any()
-    return len(SEEN) if world.rules.version == 2 else SEEN.index("cooldown" if alike else "type") + 1
 
 
 def _split(options: Mapping[str, Any]) -> tuple[Physics, dict[str, Any]]:

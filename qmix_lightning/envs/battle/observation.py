@@ -55,6 +55,20 @@ def observe(units: Any, world: Any, clock: Any, views: Any, b: int) -> None:
     """Write every view of battle ``b``, whose units are given, that does not depend on the step just played."""
     time = clock.steps / world.rules.limit
     look(units, world, time, views.observation[b], views.action_mask[b], views.state[b], views.last_action[b])
+    _snapshot(units, views.units[b])
+
+
+@inlined
+def _snapshot(units: Any, shown: Any) -> None:
+    """Write as many of the :data:`~qmix_lightning.envs.battle.state.SEEN` fields of each unit as there is room for."""
+    n_fields = shown.shape[1]
+    for i in range(units.shape[0]):
+        shown[i, 0], shown[i, 1] = units[i].x, units[i].y
+        shown[i, 2], shown[i, 3] = units[i].health, units[i].cooldown
+        if n_fields > 4:
+            shown[i, 4], shown[i, 5], shown[i, 6] = units[i].shield, units[i].energy, units[i].type
+        if n_fields > 7:
+            shown[i, 7], shown[i, 8] = units[i].known_by, units[i].facing
 
 
 @subroutine

@@ -67,8 +67,8 @@ UNIT: Final = np.dtype(
 SEEN: Final = ("x", "y", "health", "cooldown", "shield", "energy", "type", "known_by", "facing")
 """The fields of a unit that show in observations, masks and state: with the last actions, these follow from them alone.
 
-They are float32 and a :data:`UNIT` begins with them, so that a battle's memory holds its snapshot. Battles of a single
-type without shields need the first four of them, other maps of SMAC seven, and SMACv2 all.
+They are float32 and a :data:`UNIT` begins with them, so that what is recorded can be read back at once. Battles of a
+single type without shields need the first four of them, other maps of SMAC seven, and SMACv2 all.
 """
 
 CLOCK: Final = np.dtype(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmix_lightning.envs.battle.compiling import shared
+from qmix_lightning.envs.battle.state import SEEN
 from qmix_lightning.envs.battle.world import World
 
 MOVE_FEATURES: Final = 4
@@ -23,6 +24,7 @@ class Views(NamedTuple):
     observation: NDArray[np.float32]  # [B, N, O]
     action_mask: NDArray[np.bool_]  # [B, N, A]
     state: NDArray[np.float32]  # [B, S]
+    units: NDArray[np.float32]  # [B, U, F], the snapshot from which these three can be made again
     last_action: NDArray[np.int64]  # [B, N], -1 before the first
     reward: NDArray[np.float32]  # [B, 1]
     done: NDArray[np.bool_]  # [B, 1]
@@ -35,10 +37,12 @@ class Views(NamedTuple):
 def empty_views(world: World, num_envs: int) -> Views:
     """Memory for the views of ``num_envs`` battles."""
     agents, actions = world.rules.n_agents, world.rules.n_actions
+    units = agents + world.rules.n_enemies
     return Views(
         observation=np.zeros((num_envs, agents, observation_size(world)), dtype=np.float32),
         action_mask=np.zeros((num_envs, agents, actions), dtype=np.bool_),
         state=np.zeros((num_envs, state_size(world)), dtype=np.float32),
+        units=np.zeros((num_envs, units, fields_shown(world)), dtype=np.float32),
         last_action=np.full((num_envs, agents), -1, dtype=np.int64),
         reward=np.zeros((num_envs, 1), dtype=np.float32),
         done=np.zeros((num_envs, 1), dtype=np.bool_),
@@ -47,6 +51,12 @@ def empty_views(world: World, num_envs: int) -> Views:
         dead_allies=np.zeros((num_envs, 1), dtype=np.float32),
         dead_enemies=np.zeros((num_envs, 1), dtype=np.float32),
     )
+
+
+def fields_shown(world: World) -> int:
+    """How many of the :data:`~qmix_lightning.envs.battle.state.SEEN` fields tell what is seen in these battles."""
+    alike = len(world.types) == 1 and not world.types["shield"].any() and not world.types["energy"].any()
+    return len(SEEN) if world.rules.version == 2 else SEEN.index("cooldown" if alike else "type") + 1
 
 
 def observation_size(world: World) -> int:

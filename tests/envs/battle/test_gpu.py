@@ -83,7 +83,7 @@ def test_nothing_is_copied_between_the_views_and_the_battles():
     env = make("battle/3m", num_envs=2, device="cuda")
     assert env.reset()[ACTION_MASK].device == env._arena.device
     health = env._scene[UNITS][0, 0, 2].clone()
-    env._scene[UNITS][0, 0, 2] = 7.0  # whoever writes there wounds the unit
+    env._arena.tensors["battles"].view(torch.float32)[0, 2] = 7.0  # whoever writes there wounds the unit
     env.step(torch.ones(2, 3, dtype=torch.int64))
     assert health == 45
     assert env._scene["agents", "observation"][0, 0, -1] == pytest.approx(7 / 45)

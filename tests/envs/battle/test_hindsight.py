@@ -100,6 +100,8 @@ def test_everything_else_is_handed_on_and_nothing_is_written_into_what_came(reco
 
 def drawn(*scenes):
     """One recorded battle of these scenes, in which everybody moves north between them."""
+    for scene in scenes:
+        scene.env._arena.show()  # the drawing came after the last look at the field
     units = torch.stack([scene.env._scene[UNITS][0].clone() for scene in scenes])
     mask = torch.arange(len(scenes)) < len(scenes) - 1
     action = torch.full((len(scenes), 3), ACTIONS["north"]) * mask[:, None]

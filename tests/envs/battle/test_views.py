@@ -52,9 +52,9 @@ def test_views_have_a_place_for_everything_and_start_empty():
     views = empty_views(world("2s3z"), 7)
     shapes = {name: getattr(views, name).shape for name in views._fields}
     assert shapes == {
-        "observation": (7, 5, 80), "action_mask": (7, 5, 11), "state": (7, 120), "last_action": (7, 5),
-        "reward": (7, 1), "done": (7, 1), "terminated": (7, 1), "battle_won": (7, 1), "dead_allies": (7, 1),
-        "dead_enemies": (7, 1),
+        "observation": (7, 5, 80), "action_mask": (7, 5, 11), "state": (7, 120), "units": (7, 10, 7),
+        "last_action": (7, 5), "reward": (7, 1), "done": (7, 1), "terminated": (7, 1), "battle_won": (7, 1),
+        "dead_allies": (7, 1), "dead_enemies": (7, 1),
     }  # fmt: skip
     assert (views.last_action == -1).all()
     assert not any(np.any(getattr(views, name)) for name in views._fields if name != "last_action")
