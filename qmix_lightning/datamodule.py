@@ -225,10 +225,9 @@ class ReplayDataModule(LightningDataModule):
         with self._stage("collect"):
             self._keep(self.ahead.finish())
             # All processes play equally many steps, each of its own battles: their counts agree without a word.
-            for _ in range(self._due()):
-                self._collect(policy)
+            self._collect(policy, self._due())
             while self.ranks.least(len(self.buffer)) < self.buffer.batch_size:
-                self._collect(policy)
+                self._collect(policy, 1)
         with self._stage("sample"):
             batch = self.buffer.sample()
             self.replayed_steps += self.ranks.sum(int(batch[MASK].sum()))
@@ -345,8 +344,8 @@ class ReplayDataModule(LightningDataModule):
             steps += 1
         return steps
 
-    def _collect(self, policy: Policy) -> None:
-        episodes = self.rollout.step(policy, explore=True)
+    def _collect(self, policy: Policy, times: int) -> None:
+        episodes = self.rollout.step(policy, explore=True, times=times)
         self._keep([] if episodes is None else [episodes])
 
     def _keep(self, played: list[TensorDict]) -> None:

@@ -31,7 +31,7 @@ class OneAhead:
         >>> ahead = OneAhead(BatchedRollout(TwoStepGame(num_envs=4)))
         >>> ahead.begin(Ones(), steps=5)
         >>> [episodes.batch_size for episodes in ahead.finish()]
-        [torch.Size([4, 3]), torch.Size([4, 3])]
+        [torch.Size([8, 3])]
     """
 
     def __init__(self, rollout: AbstractRollout) -> None:
@@ -71,5 +71,5 @@ class OneAhead:
             self._thread = None
 
     def _play(self, policy: Policy, steps: int) -> list[TensorDict]:
-        ended = (self._rollout.step(policy, explore=True) for _ in range(steps))
-        return [episodes for episodes in ended if episodes is not None]
+        ended = self._rollout.step(policy, explore=True, times=steps)
+        return [] if ended is None else [ended]

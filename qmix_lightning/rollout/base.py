@@ -45,12 +45,13 @@ class AbstractRollout(ABC):
         return Counter()
 
     @abstractmethod
-    def step(self, policy: Policy, *, explore: bool) -> TensorDict | None:
-        """Play on: as many environment steps as there are battles.
+    def step(self, policy: Policy, *, explore: bool, times: int = 1) -> TensorDict | None:
+        """Play on: as many environment steps as there are battles, so many times.
 
         Args:
             policy: Who decides.
             explore: Whether the policy is told how many environment steps were played, and hence may explore.
+            times: How often; to hand out episodes once after several steps costs less than after each.
 
         Returns:
             The episodes ``[k, T + 1]`` that ended, if any.

@@ -88,20 +88,20 @@ class BatchedRollout(AbstractRollout):
         self._generator: Generator | None = None
         self._generator_state: Tensor | None = None
 
-    def step(self, policy: Policy, *, explore: bool) -> TensorDict | None:
-        """Advance every battle by one step."""
+    def step(self, policy: Policy, *, explore: bool, times: int = 1) -> TensorDict | None:
+        """Advance every battle by one step, so many times."""
         with ordinary_tensors():
             if not self._playing:
                 self._begin(policy)
             if self._generator is None:
                 self._settle(policy.initial_memory(1).device)
-            ended = self._advance(policy, self.env_steps if explore else None)
-            self._playing = True
-        self.env_steps += self.env.num_envs * self.replicas
-        if ended is None:
-            return None
-        self.episodes += len(ended[0])
-        return ended[1]
+            for _ in range(times):
+                self._advance(policy, self.env_steps if explore else None)
+                self._playing = True
+                self.env_steps += self.env.num_envs * self.replicas
+            episodes = self._recorder.take()
+        self.episodes += 0 if episodes is None else len(episodes)
+        return episodes
 
     def play(self, policy: Policy, episodes: int, *, seed: int) -> TensorDict:
         """Play one fresh greedy episode in every battle, and again until there are enough.
@@ -197,7 +197,7 @@ class BatchedRollout(AbstractRollout):
         elif kept is not None:  # Of another kind of device, which cannot be taken up.
             self._generator.manual_seed(self.seed + self.env_steps)
 
-    def _advance(self, policy: Policy, env_steps: int | None) -> tuple[Tensor, TensorDict] | None:
+    def _advance(self, policy: Policy, env_steps: int | None) -> Tensor | None:
         observation, action_mask = self._view.get(OBSERVATION), self._view.get(ACTION_MASK)
         here, there = observation.device, self._memory.device
         if here != there:
@@ -210,10 +210,10 @@ class BatchedRollout(AbstractRollout):
         ended = self._recorder.record(done, view)
         if ended is not None:
             view = self.env.reset(view.get("done").flatten().clone())
-            self._recorder.begin(view, ended[0])
+            self._recorder.begin(view, ended)
             # Out of place, because both tensors came from the policy and may be its own. In mixed precision a memory
             # that was computed can have another dtype than one that begins.
-            which, fresh = ended[0].to(there), policy.initial_memory(len(ended[0])).to(memory.dtype)
+            which, fresh = ended.to(there), policy.initial_memory(len(ended)).to(memory.dtype)
             memory, action = memory.index_copy(0, which, fresh), action.index_fill(0, which, NO_ACTION)
         self._view, self._memory, self._last_action = view, memory, action
         return ended
@@ -223,8 +223,8 @@ class BatchedRollout(AbstractRollout):
         waiting = torch.ones(self.env.num_envs, dtype=torch.bool)
         battles, episodes = [], []
         while waiting.any():
-            if (ended := self._advance(policy, None)) is not None:
-                which, played = ended
+            which = self._advance(policy, None)
+            if which is not None and (played := self._recorder.take()) is not None:
                 first = waiting[which]
                 waiting[which] = False
                 battles.append(which[first])

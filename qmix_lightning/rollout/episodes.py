@@ -54,9 +54,13 @@ class EpisodeRecorder:
         >>> action = torch.ones(4, 2, dtype=torch.int64)
         >>> recorder.record(action, env.step(action)) is None
         True
-        >>> ended, episodes = recorder.record(action, env.step(action))
-        >>> ended, episodes.batch_size, episodes["next", "reward"][0, :, 0]
-        (tensor([0, 1, 2, 3]), torch.Size([4, 3]), tensor([0., 8., 0.]))
+        >>> recorder.record(action, env.step(action))
+        tensor([0, 1, 2, 3])
+        >>> recorder.take()["next", "reward"][..., 0]
+        tensor([[0., 8., 0.],
+                [0., 8., 0.],
+                [0., 8., 0.],
+                [0., 8., 0.]])
     """
 
     def __init__(self, spec: TaskSpec, num_envs: int, seen: tuple[Key, ...] = WHOLE_VIEW) -> None:
@@ -68,6 +72,7 @@ class EpisodeRecorder:
         self._length = np.zeros(num_envs, dtype=np.int64)
         self._ended = np.zeros(num_envs, dtype=np.int64)
         self._steps = np.arange(self.limit + 1)
+        self._cut_out: list[dict[Key, Tensor]] = []
         self._views: SteadyViews | None = None
         self._shown: list[Tensor] = []
 
@@ -86,7 +91,7 @@ class EpisodeRecorder:
         self._write(entries)
         self._length[slice(None) if which is None else which.numpy()] = 0
 
-    def record(self, action: Tensor, outcome: TensorDict) -> tuple[Tensor, TensorDict] | None:
+    def record(self, action: Tensor, outcome: TensorDict) -> Tensor | None:
         """Write down one step of every battle.
 
         Args:
@@ -94,8 +99,8 @@ class EpisodeRecorder:
             outcome: What ``step`` of the environment returned.
 
         Returns:
-            None, or the battles that ended, ``[k]`` int64 on the CPU, and their episodes ``[k, T + 1]``. These battles
-            must :meth:`begin` anew before the next step.
+            None, or the battles that ended, ``[k]`` int64 on the CPU, whose episodes :meth:`take` hands out. They must
+            :meth:`begin` anew before the next step.
 
         Raises:
             RuntimeError: If nothing began, or a battle goes on after its episode limit.
@@ -116,7 +121,17 @@ class EpisodeRecorder:
         if not count:
             return None
         ended = self._ended[:count].copy()
-        return torch.from_numpy(ended), self._episodes(ended)
+        self._cut_out.append(self._cut(ended))
+        return torch.from_numpy(ended)
+
+    def take(self) -> TensorDict | None:
+        """Hand out the episodes ``[k, T + 1]`` that ended since the last time, in this order; None if none did."""
+        if not self._cut_out:
+            return None
+        first, *others = self._cut_out
+        entries = {key: torch.cat([part[key] for part in self._cut_out]) for key in first} if others else first
+        self._cut_out = []
+        return _nested(entries, entries[MASK].shape[:2])
 
     def state_dict(self) -> dict[str, Any]:
         """The episodes under way, from their first step to what is seen now; nothing of those that were handed out.
@@ -172,18 +187,19 @@ class EpisodeRecorder:
         self._columns[key] = record[:-1].view(self.num_envs, self.limit + 1, *like.shape[1:]).unbind(1)
         self._views = None
 
-    def _episodes(self, ended: NDArray[np.int64]) -> TensorDict:
+    def _cut(self, ended: NDArray[np.int64]) -> dict[Key, Tensor]:
+        """The episodes ``[k, T + 1, ...]`` of battles that ended."""
         if self._views is not None:
             entries, played = self._views.cut(self._cursor, ended, self._length)
-            shape = played.shape
         else:
             rows, left = self._rows(ended)
             rows[left < 0] = self.num_envs * (self.limit + 1)
-            shape = torch.Size(rows.shape)
-            entries = {key: entry.view(*shape, *entry.shape[1:]) for key, entry in self._read(rows.ravel()).items()}
+            entries = {
+                key: entry.view(*rows.shape, *entry.shape[1:]) for key, entry in self._read(rows.ravel()).items()
+            }
             played = torch.from_numpy(left > 0).to(entries[DONE].device)
         entries[MASK] = played.unsqueeze(-1)
-        return _nested(entries, shape)
+        return entries
 
     def _read(self, rows: NDArray[np.int64]) -> dict[Key, Tensor]:
         # Nothing was done yet in the column that was seen last; it holds what was done there a ring ago.

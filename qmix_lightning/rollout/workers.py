@@ -117,16 +117,17 @@ class WorkerRollout(AbstractRollout):
         """The processes of the games; None where there is none at the moment."""
         return self._pool.pids
 
-    def step(self, policy: Policy, *, explore: bool) -> TensorDict | None:
-        """Play as many steps as there are games, with as many calls of the policy as that takes."""
+    def step(self, policy: Policy, *, explore: bool, times: int = 1) -> TensorDict | None:
+        """Play so many times as many steps as there are games, with as many calls of the policy as that takes."""
         with ordinary_tensors():
             self._settle(policy)
             self._start_idle()
-            while self._ahead < self.num_games:
-                self._act(policy, self._waiting(evaluated=False), self.env_steps if explore else None)
-                self._listen()
-            self._ahead -= self.num_games
-            self.env_steps += self.num_games * self._replicas
+            for _ in range(times):
+                while self._ahead < self.num_games:
+                    self._act(policy, self._waiting(evaluated=False), self.env_steps if explore else None)
+                    self._listen()
+                self._ahead -= self.num_games
+                self.env_steps += self.num_games * self._replicas
             ended, self._ended = self._ended, []
             self.episodes += len(ended)
             return torch.cat(ended) if ended else None

@@ -30,7 +30,7 @@ class NoGame(AbstractRollout):
         self.spec = TaskSpec(name, n_agents=3, n_actions=9, observation_size=30, state_size=48, episode_limit=60)
         self.env_steps = self.episodes = self.seed = 0
 
-    def step(self, policy, *, explore):
+    def step(self, policy, *, explore, times=1):
         raise AssertionError("There is no StarCraft II.")
 
     def play(self, policy, episodes, *, seed):

@@ -24,10 +24,10 @@ def test_episodes_are_those_of_the_recorder_of_games_that_advance_together():
     for _ in range(30):
         action = first_legal(env._view[ACTION_MASK])
         outcome = env.step(action)
-        ended = recorder.record(action, outcome)
+        which = recorder.record(action, outcome)
         diary.record(everyone)
-        if ended is not None:
-            which, episodes = ended
+        if which is not None:
+            episodes = recorder.take()
             ours = torch.cat([diary.episode(game) for game in which.tolist()])
             assert set(ours.keys(True, True)) == set(episodes.keys(True, True))
             for key in episodes.keys(True, True):

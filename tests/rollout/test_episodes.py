@@ -17,9 +17,8 @@ def play(env, steps, each=lambda step, view: view):
     for step in range(steps):
         action = first_legal(view) + 0
         view = each(step, env.step(action))
-        if (ended := recorder.record(action, view)) is not None:
-            which, episodes = ended
-            rows.extend(episodes.unbind(0))
+        if (which := recorder.record(action, view)) is not None:
+            rows.extend(recorder.take().unbind(0))
             view = env.reset(torch.zeros(env.num_envs, dtype=torch.bool).index_fill(0, which, True))
             recorder.begin(view, which)
     return rows
@@ -123,7 +122,7 @@ def test_views_of_another_type_are_recorded_as_they_are(change):
     while ended is None:
         action = first_legal(env.reset(torch.zeros(2, dtype=torch.bool)))
         ended = recorder.record(action, each(0, env.step(action)))
-    assert ended[1][STATE].dtype == state.dtype
+    assert recorder.take()[STATE].dtype == state.dtype
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4, 17])
@@ -137,14 +136,15 @@ def test_a_recorder_goes_on_from_a_state(steps):
             second.load_state_dict(first.state_dict())
         action = first_legal(view)
         view = env.step(action)
-        ended = [recorder.record(action, view) for recorder in (first, second)[: 1 + (step >= steps)]]
+        recorders = (first, second)[: 1 + (step >= steps)]
+        ended = [recorder.record(action, view) for recorder in recorders]
         if ended[0] is not None:
-            for which, episodes in ended[1:]:
-                assert torch.equal(which, ended[0][0])
-                assert (episodes == ended[0][1]).all()
+            assert all(torch.equal(which, ended[0]) for which in ended)
+            taken = [recorder.take() for recorder in recorders]
+            assert all((episodes == taken[0]).all() for episodes in taken)
             view = env.reset(view["done"].flatten().clone())
-            for recorder in (first, second)[: len(ended)]:
-                recorder.begin(view, ended[0][0])
+            for recorder in recorders:
+                recorder.begin(view, ended[0])
 
 
 def test_of_a_view_only_what_is_asked_for_is_recorded():
@@ -156,8 +156,28 @@ def test_of_a_view_only_what_is_asked_for_is_recorded():
         action = first_legal(view)
         view = env.step(action)
         ended = recorder.record(action, view)
-    assert STATE in ended[1].keys(True, True)
-    assert not {OBSERVATION, ACTION_MASK} & set(ended[1].keys(True, True))
+    keys = set(recorder.take().keys(True, True))
+    assert STATE in keys
+    assert not {OBSERVATION, ACTION_MASK} & keys
+
+
+def test_episodes_wait_to_be_taken_in_the_order_in_which_they_ended():
+    env = CountingEnv(num_envs=4, limit=5)
+    recorder, view = EpisodeRecorder(env.spec, 4), env.reset()
+    recorder.begin(view)
+    ended = []
+    for _ in range(40):
+        action = first_legal(view)
+        view = env.step(action)
+        if (which := recorder.record(action, view)) is not None:
+            ended += which.tolist()
+            view = env.reset(view["done"].flatten().clone())
+            recorder.begin(view, which)
+    together = recorder.take()
+    assert together[STATE][:, 0, 0].tolist() == ended
+    assert recorder.take() is None
+    for one, other in zip(together, play(CountingEnv(num_envs=4, limit=5), 40), strict=True):
+        assert (one == other).all()
 
 
 def test_recording_before_the_beginning_is_refused():

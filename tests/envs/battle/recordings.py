@@ -16,16 +16,15 @@ def record(env, number, *, seed=0, fierce=0.5):
     """At least ``number`` random battles ``[b, T + 1]``: as they were seen, and only units, actions and mask."""
     generator = torch.Generator().manual_seed(seed)
     recorder, columns = EpisodeRecorder(env.spec, env.num_envs), [[] for _ in range(env.num_envs)]
-    seen, units, view, which = [], [], env.reset(), None
+    seen, units, view = [], [], env.reset()
     recorder.begin(view)
     while sum(map(len, seen)) < number:
         for column, now in zip(columns, view[UNITS].clone(), strict=True):
             column.append(now)
         action = random_legal(view, generator, fierce=fierce)
         view = env.step(action)
-        if (ended := recorder.record(action, view)) is not None:
-            which, episodes = ended
-            seen.append(episodes)
+        if (which := recorder.record(action, view)) is not None:
+            seen.append(recorder.take())
             for b in which.tolist():
                 column, columns[b] = [*columns[b], view[UNITS][b].clone()], []
                 padding = [torch.zeros_like(column[0])] * (env.spec.episode_limit + 1 - len(column))
