@@ -24,6 +24,8 @@ from qmix_lightning.module import QLearner
 from qmix_lightning.rollout.batched import BatchedRollout
 
 BATCHES = (1, 4, 16, 64, 256)
+TIMES = 3
+"""Steps in one call: as many as training on 3m plays for an update, by default."""
 
 
 class Stopwatch:
@@ -88,7 +90,7 @@ class Rollouts:
     Args:
         map_name: One of SMAC's maps.
         battles: How many are played side by side.
-        steps: Calls in one block.
+        steps: Of each battle in one block, a multiple of ``TIMES``.
     """
 
     def __init__(self, map_name: str, battles: int, steps: int) -> None:
@@ -109,16 +111,16 @@ class Rollouts:
     def whole(self) -> float:
         """Seconds of one call of the rollout, as a user pays them."""
         start = clock()
-        for _ in range(self._steps):
-            self._rollout.step(self._learner, explore=True)
+        for _ in range(self._steps // TIMES):
+            self._rollout.step(self._learner, explore=True, times=TIMES)
         return (clock() - start) / self._steps
 
     def parts(self) -> float:
         """The same with policy and simulator timed; what is left is the recorder and the loop."""
         self._deciding.spent = self._simulating.spent = 0.0
         start = clock()
-        for _ in range(self._steps):
-            self._timed_rollout.step(self._policy, explore=True)
+        for _ in range(self._steps // TIMES):
+            self._timed_rollout.step(self._policy, explore=True, times=TIMES)
         whole = (clock() - start) / self._steps
         policy, simulator = self._deciding.spent / self._steps, self._simulating.spent / self._steps
         self.policy.seconds.append(policy)
@@ -147,7 +149,7 @@ def measure(
         map_name: One of SMAC's maps.
         batches: Numbers of battles side by side.
         rounds: Blocks measured of each.
-        env_steps: Environment steps in one block, but at most 300 calls and at least 2.
+        env_steps: Environment steps in one block, but at most 300 of each battle.
 
     Returns:
         A row a size.
@@ -155,7 +157,7 @@ def measure(
     rows = []
     for battles in batches:
         say(f"rollout: {battles} battles on {map_name}")
-        rollouts = Rollouts(map_name, battles, max(2, min(300, env_steps // battles)))
+        rollouts = Rollouts(map_name, battles, TIMES * max(1, min(100, env_steps // battles // TIMES)))
         cases = {"whole": rollouts.whole, "parts": rollouts.parts, "floor": rollouts.floor}
         samples = interleave(cases, rounds)
         whole, floor = samples["whole"], samples["floor"]
