@@ -1,0 +1,171 @@
+"""Training on a device whose memory is its own; test_without_hardware.py runs this file in a process of its own."""
+
+import os
+from functools import partial
+from itertools import pairwise
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.strategies import SingleDeviceStrategy
+
+from qmix_lightning import GRUAgent, MLPAgent, QLearner, QMixer, ReplayDataModule, ReplayPriorities, VDNMixer
+from qmix_lightning.envs.registry import make
+from qmix_lightning.exploration.epsilon_greedy import epsilon_greedy
+from qmix_lightning.rollout import batched
+from tests.training import LIGHTNINGS_OWN_WARNING, quiet_trainer
+
+pytestmark = [
+    pytest.mark.skipif("QMIX_LIGHTNING_FAR_DEVICE" not in os.environ, reason="test_without_hardware.py runs these"),
+    pytest.mark.filterwarnings(LIGHTNINGS_OWN_WARNING),
+]
+if "QMIX_LIGHTNING_FAR_DEVICE" in os.environ:
+    from tests.accelerator.device import DEVICE, WAITS, FarTensor, moved
+
+
+class FarAccelerator(Accelerator):
+    """As much of an accelerator as a trainer asks for."""
+
+    def setup_device(self, device):
+        pass
+
+    def teardown(self):
+        pass
+
+    def get_device_stats(self, device):
+        return {}
+
+    @staticmethod
+    def parse_devices(devices):
+        return devices
+
+    @staticmethod
+    def get_parallel_devices(devices):
+        return [DEVICE]
+
+    @staticmethod
+    def auto_device_count():
+        return 1
+
+    @staticmethod
+    def is_available():
+        return True
+
+    @staticmethod
+    def name():
+        return "far"
+
+
+class FarStrategy(SingleDeviceStrategy):
+    """Trains on the device a module whose networks were made there."""
+
+    def __init__(self):
+        super().__init__(device=DEVICE, accelerator=FarAccelerator())
+
+    def model_to_device(self):
+        learner = self.lightning_module
+        learner._device = DEVICE
+        learner.metrics.to(DEVICE)
+        for part in learner.modules():
+            for name, buffer in part._buffers.items():
+                part._buffers[name] = None if buffer is None else buffer.to(DEVICE)
+
+    def teardown(self):
+        pass
+
+
+class Record(pl.Callback):
+    """Notes losses and where they are, the environment steps, and how often the host waited for the device since."""
+
+    def __init__(self):
+        self.losses, self.devices, self.env_steps, self.waits = [], set(), [], []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.waits.append(dict(WAITS))
+        self.env_steps.append(trainer.datamodule.env_steps)
+        self.losses.append(outputs["loss"].item())
+        self.devices |= {outputs["loss"].device} | {parameter.device for parameter in pl_module.parameters()}
+        WAITS.clear()
+
+
+@pytest.fixture(autouse=True)
+def exploring_as_on_the_cpu(monkeypatch):
+    """torch has no random numbers for a device that is written in Python: those of the CPU are sent there."""
+    monkeypatch.setattr(batched, "Generator", lambda device: torch.Generator())
+
+
+def train(device, agent, mixer, *, steps=6, evaluate=True, **options):
+    """Train for some updates; what was recorded, and how the last evaluation ended."""
+    pl.seed_everything(1)
+    far = device != "cpu"
+    data = ReplayDataModule("battle/3m", seed=1, num_envs=8, batch_size=8, val_episodes=8, **options)
+
+    def made(network):
+        return lambda spec: moved(network(spec)) if far else network(spec)
+
+    learner, record = QLearner(data.spec, made(agent), made(mixer)), Record()
+    trainer = quiet_trainer(
+        steps,
+        callbacks=[record, *[ReplayPriorities()] * options.get("prioritised", False)],
+        gradient_clip_val=10.0,
+        log_every_n_steps=50,
+        **({"val_check_interval": 3, "limit_val_batches": 1.0} if evaluate else {}),
+        **({"strategy": FarStrategy(), "accelerator": "auto"} if far else {}),
+    )
+    trainer.fit(learner, data)
+    return record, {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+
+
+@pytest.mark.parametrize(
+    ("agent", "mixer"), [(GRUAgent, QMixer), (partial(MLPAgent, hidden_size=32), VDNMixer)], ids=["gru", "mlp"]
+)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"prioritised": True}, {"compact": False, "replay_device": "far"}],
+    ids=["uniform", "priorities", "there"],
+)
+def test_training_there_is_training_here(agent, mixer, options):
+    here, ours = train("cpu", agent, mixer, **{name: o for name, o in options.items() if name != "replay_device"})
+    there, theirs = train("far", agent, mixer, **options)
+    assert here.devices == {torch.device("cpu")}
+    assert there.devices == {DEVICE}
+    assert there.losses == pytest.approx(here.losses, rel=1e-5)
+    assert theirs == pytest.approx(ours, rel=1e-5)
+    assert "val/win_rate" in theirs
+
+
+def test_an_update_waits_for_nothing_and_a_step_of_battles_on_the_cpu_for_its_actions():
+    record, _ = train("far", GRUAgent, QMixer, steps=20, evaluate=False)
+    played = [after - before for before, after in pairwise(record.env_steps)]
+    assert sum(played) > 0
+    # Behind the first batches, which collect and compile, and before the first logging step.
+    assert [waits.get("_to_copy", 0) for waits in record.waits[3:]] == [steps // 8 for steps in played[2:]]
+    assert all(set(waits) <= {"_to_copy"} for waits in record.waits[3:])
+
+
+def test_actions_are_chosen_where_the_values_are():
+    value, legal = torch.randn(64, 3, 9), torch.rand(64, 3, 9) < 0.5
+    legal[..., 0] = True
+    for epsilon in (0.0, 0.5, 1.0):
+        here = epsilon_greedy(value, legal, epsilon, torch.Generator().manual_seed(1))
+        there = epsilon_greedy(value.to(DEVICE), legal.to(DEVICE), epsilon, torch.Generator().manual_seed(1))
+        assert isinstance(there, FarTensor)
+        assert torch.equal(here, there.cpu())
+
+
+def test_a_policy_there_plays_the_battles_of_one_here():
+    spec, played = make("battle/2s3z").spec, []
+    pl.seed_everything(3)
+    agent = GRUAgent(spec)
+    for place in (lambda network: network, moved):
+        learner = QLearner(spec, agent=lambda spec, place=place: place(agent))
+        rollout = batched.BatchedRollout(make("battle/2s3z", num_envs=4, seed=5), seed=2, compact=True)
+        played.append(rollout.step(learner, explore=True, times=60))
+    assert len(played[0]) > 2
+    assert (played[0] == played[1]).all()
+
+
+def test_tensors_of_both_places_are_refused():
+    with pytest.raises(RuntimeError, match=r"add: expected all tensors on far:0, got one of \[2\] on the CPU"):
+        torch.ones(2, device=DEVICE) + torch.ones(2)
