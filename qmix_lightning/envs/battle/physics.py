@@ -46,7 +46,8 @@ class Physics:
         standing_weight: How much a standing unit yields to a push, where a moving one yields 1.
         creep_decay: Whether buildings off creep lose health, as the catalogue and players say of the spine crawler; on
             2s_vs_1sc there is no creep.
-        pathing: Which reading of the map archive says where units can walk, ``"inner"`` or ``"outer"`` (a cell wider).
+        pathing: Which reading of the map archive says where units can walk, ``"inner"``, ``"outer"`` (a cell wider), or
+            the one that is ``"likely"`` on the map.
 
     Raises:
         ValueError: If a value is not one of these or out of range.
@@ -60,15 +61,16 @@ class Physics:
     medivac_follows: bool = True
     standing_weight: float = 0.2
     creep_decay: bool = True
-    pathing: Pathing = "inner"
+    pathing: Pathing = "likely"
 
     def __post_init__(self) -> None:
         for name, known in (
-            ("formation", ("rings", "square")), ("ranking", ("nearest", "threat")), ("pathing", ("inner", "outer")),
-            ("surround", (False, True)), ("medivac_follows", (False, True)), ("creep_decay", (False, True)),
+            ("formation", ("rings", "square")), ("ranking", ("nearest", "threat")),
+            ("pathing", ("likely", "inner", "outer")), ("surround", (False, True)), ("medivac_follows", (False, True)), ("creep_decay", (False, True)),
         ):  # fmt: skip
             if getattr(self, name) not in known:
-                raise ValueError(f"Unknown {name} {getattr(self, name)!r}. Expected {known[0]!r} or {known[1]!r}.")
+                expected = ", ".join(map(repr, known[:-1])) + f" or {known[-1]!r}"
+                raise ValueError(f"Unknown {name} {getattr(self, name)!r}. Expected {expected}.")
         for name, least, most in (("spawn_jitter", 0, 1), ("scan_period", 1, 100), ("standing_weight", 0.01, 1)):
             value, kind = getattr(self, name), "a whole number" if name == "scan_period" else "a number"
             fits = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from qmix_lightning.envs.battle.reading import expect_keys, names_of, number, point, read, whole, words
 from qmix_lightning.envs.battle.unit_types import UnitType, load_unit
 
-Pathing = Literal["inner", "outer"]
+Pathing = Literal["likely", "inner", "outer"]
 
 Named = TypeVar("Named")
 
@@ -122,12 +122,13 @@ def map_names() -> list[str]:
 
 
 @cache
-def load_scenario(name: str, pathing: Pathing = "inner") -> Scenario:
+def load_scenario(name: str, pathing: Pathing = "likely") -> Scenario:
     """Read a map.
 
     Args:
         name: One of :func:`map_names`.
-        pathing: Which of the two readings of the map archive says where units can walk.
+        pathing: Which of the two readings of the map archive says where units can walk; the ``"likely"`` one is named
+            in the terrain's file, with the reason.
 
     Raises:
         ValueError: If there is no such map, or its file, a unit's or a terrain's is wrong; names the file and the key.
@@ -137,8 +138,8 @@ def load_scenario(name: str, pathing: Pathing = "inner") -> Scenario:
         >>> scenario.n_agents, scenario.n_enemies, scenario.episode_limit
         (5, 6, 70)
     """
-    if pathing not in ("inner", "outer"):
-        raise ValueError(f"Unknown pathing {pathing!r}. Expected 'inner' or 'outer'.")
+    if pathing not in ("likely", "inner", "outer"):
+        raise ValueError(f"Unknown pathing {pathing!r}. Expected 'likely', 'inner' or 'outer'.")
     file, table = read("maps", name)
     teams = {"random_teams"} if "random_teams" in table else {"allies", "enemies"}
     optional = {"attack_move_to", "hunt", "ally_types", "enemy_types"}
@@ -166,7 +167,12 @@ def load_scenario(name: str, pathing: Pathing = "inner") -> Scenario:
 def _terrain(name: str, pathing: Pathing) -> tuple[tuple[tuple[bool, ...], ...], tuple[tuple[int, ...], ...]]:
     """Where one can walk, and how high the ground is."""
     file, drawing = read("terrains", name)
-    expect_keys(file, drawing, {"outer", "height"}, {"inner"})
+    expect_keys(file, drawing, {"outer", "height"}, {"inner", "likely"})
+    likely = drawing.pop("likely", "inner")
+    if likely not in ("inner", "outer"):
+        raise ValueError(f"{file}: likely must be 'inner' or 'outer', got {likely!r}.")
+    if pathing == "likely":
+        pathing = likely
     drawing.setdefault("inner", drawing["outer"])  # where it is known that units do not walk on that one
     for key, value in drawing.items():
         if not isinstance(value, str):

@@ -155,7 +155,7 @@ def test_random_physics_stay_for_the_whole_battle_and_are_saved_with_it():
     [
         ({"formation": "wedge"}, "Unknown formation 'wedge'. Expected 'rings' or 'square'."),
         ({"ranking": "weakest"}, "Unknown ranking 'weakest'. Expected 'nearest' or 'threat'."),
-        ({"pathing": "left"}, "Unknown pathing 'left'. Expected 'inner' or 'outer'."),
+        ({"pathing": "left"}, "Unknown pathing 'left'. Expected 'likely', 'inner' or 'outer'."),
         ({"medivac_follows": "yes"}, "Unknown medivac_follows 'yes'. Expected False or True."),
         ({"creep_decay": 2}, "Unknown creep_decay 2. Expected False or True."),
         ({"spawn_jitter": 1.5}, "spawn_jitter must be a number, at least 0 and at most 1, got 1.5."),

@@ -125,6 +125,7 @@ def test_a_map_is_what_its_files_say_with_the_south_at_zero(files):
         ("terrain", "..#", "..", "terrains/field.toml: inner must be rows of equal length of '.'"),
         ("terrain", "..#", "..x", "terrains/field.toml: inner must be rows of equal length of '.'"),
         ("terrain", "outer", "other", "terrains/field.toml lacks outer."),
+        ("terrain", 'inner = "', 'likely = "right"\ninner = "', "likely must be 'inner' or 'outer', got 'right'"),
         ("terrain", "7f7f7f", "7f7f7g", "height must be 2 rows of 3 pairs of hexadecimal digits."),
         ("terrain", '"... ..#"', "3", "terrains/field.toml: inner must be a drawing of lines, got 3."),
         (
@@ -249,3 +250,8 @@ def test_random_teams_that_cannot_be_drawn_are_refused(files, before, after, wor
 def test_a_name_like_no_other_is_answered_with_all():
     with pytest.raises(ValueError, match=r"Unknown unit 'wizard'\. Known: baneling, colossus, .*zergling\."):
         load_unit("wizard")
+
+
+def test_a_terrain_says_which_reading_is_likely(files):
+    files("terrains/field.toml", 'likely = "outer"\n' + FIELD)
+    assert load_scenario("small") == load_scenario("small", "outer") != load_scenario("small", "inner")
