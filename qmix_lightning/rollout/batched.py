@@ -10,16 +10,18 @@ from torch import Generator, Tensor
 
 from qmix_lightning.envs.base import AbstractEnvironment
 from qmix_lightning.rollout.base import AbstractRollout, ordinary_tensors
+from qmix_lightning.rollout.distant import DistantRecorder
 from qmix_lightning.rollout.episodes import WHOLE_VIEW, EpisodeRecorder
 from qmix_lightning.rollout.recording import Key
-from qmix_lightning.spec import ACTION_MASK, NO_ACTION, OBSERVATION, Policy
+from qmix_lightning.spec import ACTION_MASK, MASK, NO_ACTION, OBSERVATION, Policy
 
 
 class BatchedRollout(AbstractRollout):
     """Advances all battles of one environment together; a battle that ends restarts at once, so none waits for another.
 
     The policy may live on another device than the environment, and calls may be made in inference mode: episodes are
-    ordinary tensors, without a graph, on the environment's device.
+    ordinary tensors, without a graph, on the environment's device. Where that is an accelerator, it is not asked at
+    every step whose episodes ended.
 
     Args:
         env: The battles. :meth:`play` seeds and restarts them too, so give evaluation its own.
@@ -82,8 +84,7 @@ class BatchedRollout(AbstractRollout):
         self.env, self.spec, self.info_keys, self.seed = env, env.spec, env.info_keys, seed
         self.replicas, self.first, self.round_size, self.compact = replicas, first, round_size, compact
         self.env_steps = self.episodes = 0
-        seen: tuple[Key, ...] = env.snapshot_keys if compact else WHOLE_VIEW
-        self._recorder = EpisodeRecorder(env.spec, env.num_envs, seen)
+        self._recorder: EpisodeRecorder | DistantRecorder
         self._playing = False
         self._generator: Generator | None = None
         self._generator_state: Tensor | None = None
@@ -99,9 +100,11 @@ class BatchedRollout(AbstractRollout):
                 self._advance(policy, self.env_steps if explore else None)
                 self._playing = True
                 self.env_steps += self.env.num_envs * self.replicas
-            episodes = self._recorder.take()
-        self.episodes += 0 if episodes is None else len(episodes)
-        return episodes
+            taken = self._recorder.take()
+        if taken is None:
+            return None
+        self.episodes += len(taken[1])
+        return taken[1]
 
     def play(self, policy: Policy, episodes: int, *, seed: int) -> TensorDict:
         """Play one fresh greedy episode in every battle, and again until there are enough.
@@ -166,7 +169,7 @@ class BatchedRollout(AbstractRollout):
         if (under_way := state["under_way"]) is not None:
             with ordinary_tensors():
                 self._view = self.env.reset(torch.zeros(self.env.num_envs, dtype=torch.bool))
-                self._recorder.begin(self._view)
+                self._begin_record()
                 self._recorder.load_state_dict(under_way["recorder"])
                 self._memory, self._last_action = under_way["memory"], under_way["last_action"]
                 self._playing = True
@@ -183,9 +186,16 @@ class BatchedRollout(AbstractRollout):
 
     def _begin(self, policy: Policy) -> None:
         self._view = self.env.reset()
-        self._recorder.begin(self._view)
+        self._begin_record()
         self._memory = policy.initial_memory(self.env.num_envs)
         self._last_action = torch.full(self._view[ACTION_MASK].shape[:-1], NO_ACTION, device=self._memory.device)
+
+    def _begin_record(self) -> None:
+        """Record what is played from the present view on, where it is seen."""
+        seen: tuple[Key, ...] = self.env.snapshot_keys if self.compact else WHOLE_VIEW
+        kind = EpisodeRecorder if self._view.get(ACTION_MASK).device.type == "cpu" else DistantRecorder
+        self._recorder = kind(self.spec, self.env.num_envs, seen)
+        self._recorder.begin(self._view)
 
     def _settle(self, device: torch.device) -> None:
         """Explore on the policy's device, which is known from the first step on, and take there what was loaded."""
@@ -197,7 +207,7 @@ class BatchedRollout(AbstractRollout):
         elif kept is not None:  # Of another kind of device, which cannot be taken up.
             self._generator.manual_seed(self.seed + self.env_steps)
 
-    def _advance(self, policy: Policy, env_steps: int | None) -> Tensor | None:
+    def _advance(self, policy: Policy, env_steps: int | None) -> None:
         observation, action_mask = self._view.get(OBSERVATION), self._view.get(ACTION_MASK)
         here, there = observation.device, self._memory.device
         if here != there:
@@ -207,26 +217,34 @@ class BatchedRollout(AbstractRollout):
         )
         done = action if here == there else action.to(here)
         view = self.env.step(done)
-        ended = self._recorder.record(done, view)
-        if ended is not None:
+        # Memory and actions change out of place, because both came from the policy and may be its own. In mixed
+        # precision a memory that was computed can have another dtype than one that begins.
+        if isinstance(self._recorder, DistantRecorder):  # Nobody asks who ended: the answer would have to be awaited.
+            self._recorder.record(done, view)
+            over = view.get("done").flatten().clone()
+            view = self.env.reset(over)
+            self._recorder.begin(view, over)
+            over = over.to(there)
+            memory = torch.where(over[:, None, None], policy.initial_memory(1).to(memory.dtype), memory)
+            action = torch.where(over[:, None], NO_ACTION, action)
+        elif (ended := self._recorder.record(done, view)) is not None:
             view = self.env.reset(view.get("done").flatten().clone())
             self._recorder.begin(view, ended)
-            # Out of place, because both tensors came from the policy and may be its own. In mixed precision a memory
-            # that was computed can have another dtype than one that begins.
             which, fresh = ended.to(there), policy.initial_memory(len(ended)).to(memory.dtype)
             memory, action = memory.index_copy(0, which, fresh), action.index_fill(0, which, NO_ACTION)
         self._view, self._memory, self._last_action = view, memory, action
-        return ended
 
     def _play_one_each(self, policy: Policy) -> TensorDict:
         self._begin(policy)
         waiting = torch.ones(self.env.num_envs, dtype=torch.bool)
         battles, episodes = [], []
         while waiting.any():
-            which = self._advance(policy, None)
-            if which is not None and (played := self._recorder.take()) is not None:
+            self._advance(policy, None)
+            if (taken := self._recorder.take()) is not None:
+                which, played = taken
                 first = waiting[which]
                 waiting[which] = False
                 battles.append(which[first])
-                episodes.append(played[first])
-        return torch.cat(episodes)[torch.cat(battles).argsort()]
+                episodes.append(played[first.to(played[MASK].device)])
+        together = torch.cat(episodes)
+        return together[torch.cat(battles).argsort().to(together[MASK].device)]

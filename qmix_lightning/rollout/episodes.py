@@ -56,11 +56,9 @@ class EpisodeRecorder:
         True
         >>> recorder.record(action, env.step(action))
         tensor([0, 1, 2, 3])
-        >>> recorder.take()["next", "reward"][..., 0]
-        tensor([[0., 8., 0.],
-                [0., 8., 0.],
-                [0., 8., 0.],
-                [0., 8., 0.]])
+        >>> which, episodes = recorder.take()
+        >>> which, episodes["next", "reward"][0, :, 0]
+        (tensor([0, 1, 2, 3]), tensor([0., 8., 0.]))
     """
 
     def __init__(self, spec: TaskSpec, num_envs: int, seen: tuple[Key, ...] = WHOLE_VIEW) -> None:
@@ -72,7 +70,7 @@ class EpisodeRecorder:
         self._length = np.zeros(num_envs, dtype=np.int64)
         self._ended = np.zeros(num_envs, dtype=np.int64)
         self._steps = np.arange(self.limit + 1)
-        self._cut_out: list[dict[Key, Tensor]] = []
+        self._cut_out: list[tuple[Tensor, dict[Key, Tensor]]] = []
         self._views: SteadyViews | None = None
         self._shown: list[Tensor] = []
 
@@ -121,17 +119,18 @@ class EpisodeRecorder:
         if not count:
             return None
         ended = self._ended[:count].copy()
-        self._cut_out.append(self._cut(ended))
-        return torch.from_numpy(ended)
+        which = torch.from_numpy(ended)
+        self._cut_out.append((which, self._cut(ended)))
+        return which
 
-    def take(self) -> TensorDict | None:
-        """Hand out the episodes ``[k, T + 1]`` that ended since the last time, in this order; None if none did."""
+    def take(self) -> tuple[Tensor, TensorDict] | None:
+        """Hand out the episodes ``[k, T + 1]`` that ended since the last time, and whose they are; None if none did."""
         if not self._cut_out:
             return None
-        first, *others = self._cut_out
-        entries = {key: torch.cat([part[key] for part in self._cut_out]) for key in first} if others else first
+        which, parts = zip(*self._cut_out, strict=True)
         self._cut_out = []
-        return _nested(entries, entries[MASK].shape[:2])
+        entries = {key: torch.cat([part[key] for part in parts]) for key in parts[0]} if len(parts) > 1 else parts[0]
+        return torch.cat(which), nested(entries, entries[MASK].shape[:2])
 
     def state_dict(self) -> dict[str, Any]:
         """The episodes under way, from their first step to what is seen now; nothing of those that were handed out.
@@ -157,7 +156,7 @@ class EpisodeRecorder:
             return self._views
         self._views, before, self._shown = None, self._shown, tensors_of(outcome)
         if same(before, self._shown):
-            came, seen = _came(outcome), {key: outcome.get(key) for key in self.seen}
+            came, seen = came_of(outcome), {key: outcome.get(key) for key in self.seen}
             if copyable({**came, **seen}, self._record, self.num_envs):
                 self._views = SteadyViews(outcome, came, seen, came[DONE], self._record)
         return self._views
@@ -165,7 +164,7 @@ class EpisodeRecorder:
     def _write_step(self, action: Tensor, outcome: TensorDict, following: int) -> int:
         if self._length.max() >= self.limit:
             return -1
-        self._write({ACTION: action, **_came(outcome)})
+        self._write({ACTION: action, **came_of(outcome)})
         self._cursor = following
         self._write({key: outcome.get(key) for key in self.seen})
         self._length += 1
@@ -215,7 +214,7 @@ class EpisodeRecorder:
         return which[:, None] * (self.limit + 1) + column, length - self._steps
 
 
-def _came(outcome: TensorDict) -> dict[Key, Tensor]:
+def came_of(outcome: TensorDict) -> dict[Key, Tensor]:
     """What a step brought, by the keys of an episode."""
     info = outcome.get("info", None)
     came: dict[Key, Tensor] = {REWARD: outcome.get("reward"), DONE: outcome.get("done")}
@@ -225,7 +224,7 @@ def _came(outcome: TensorDict) -> dict[Key, Tensor]:
     return came
 
 
-def _nested(entries: dict[Key, Tensor], shape: torch.Size) -> TensorDict:
+def nested(entries: dict[Key, Tensor], shape: torch.Size) -> TensorDict:
     """A tensordict of entries that are known to have its shape: checked one by one, they cost as much as to be cut."""
     branches: dict[tuple[str, ...], dict[str, Any]] = {(): {}}
     for key, entry in entries.items():

@@ -1,6 +1,7 @@
 """Training on a device whose memory is its own; test_without_hardware.py runs this file in a process of its own."""
 
 import os
+from copy import deepcopy
 from functools import partial
 from itertools import pairwise
 
@@ -11,9 +12,12 @@ from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from qmix_lightning import GRUAgent, MLPAgent, QLearner, QMixer, ReplayDataModule, ReplayPriorities, VDNMixer
+from qmix_lightning.envs.base import AbstractEnvironment
 from qmix_lightning.envs.registry import make
 from qmix_lightning.exploration.epsilon_greedy import epsilon_greedy
 from qmix_lightning.rollout import batched
+from qmix_lightning.rollout.distant import STEPS_UNSEEN
+from qmix_lightning.spec import MASK
 from tests.training import LIGHTNINGS_OWN_WARNING, quiet_trainer
 
 pytestmark = [
@@ -159,11 +163,51 @@ def test_a_policy_there_plays_the_battles_of_one_here():
     pl.seed_everything(3)
     agent = GRUAgent(spec)
     for place in (lambda network: network, moved):
-        learner = QLearner(spec, agent=lambda spec, place=place: place(agent))
+        learner = QLearner(spec, agent=lambda _, place=place: place(deepcopy(agent)))
         rollout = batched.BatchedRollout(make("battle/2s3z", num_envs=4, seed=5), seed=2, compact=True)
         played.append(rollout.step(learner, explore=True, times=60))
     assert len(played[0]) > 2
     assert (played[0] == played[1]).all()
+
+
+class FarBattles(AbstractEnvironment):
+    """Battles whose views are on the device."""
+
+    def __init__(self, *args, **options):
+        self._env = make(*args, **options)
+        self.spec, self.num_envs = self._env.spec, self._env.num_envs
+        self.info_keys, self.snapshot_keys = self._env.info_keys, self._env.snapshot_keys
+
+    def reset(self, which=None):
+        return self._env.reset(None if which is None else which.near).apply(FarTensor)
+
+    def step(self, action):
+        return self._env.step(action.near).apply(FarTensor)
+
+    def seed(self, seed):
+        self._env.seed(seed)
+
+
+@pytest.mark.parametrize("compact", [True, False])
+def test_battles_there_are_recorded_without_a_look_at_each_step(compact):
+    agent, rollouts = GRUAgent(make("battle/2s3z").spec), []
+    for place, kind in ((lambda network: network, make), (moved, FarBattles)):
+        learner = QLearner(make("battle/2s3z").spec, agent=lambda _, place=place: place(deepcopy(agent)))
+        rollout = batched.BatchedRollout(kind("battle/2s3z", num_envs=4, seed=5), seed=2, compact=compact)
+        rollouts.append((rollout, learner))
+    (here, ours), (there, theirs) = rollouts
+    for times in (1, 7, 16, 40):
+        expected = here.step(ours, explore=True, times=times)
+        WAITS.clear()
+        episodes = there.step(theirs, explore=True, times=times)
+        assert sum(WAITS.values()) == -(-times // STEPS_UNSEEN)  # one for each look
+        assert (episodes is None) == (expected is None)
+        if episodes is not None:
+            assert episodes[MASK].device == DEVICE
+            for key in expected.keys(True, True):
+                assert torch.equal(episodes[key].cpu(), expected[key]), key
+    assert there.episodes == here.episodes > 2
+    assert torch.equal(there.play(theirs, 6, seed=3)[MASK].cpu(), here.play(ours, 6, seed=3)[MASK])
 
 
 def test_tensors_of_both_places_are_refused():

@@ -27,7 +27,7 @@ def test_episodes_are_those_of_the_recorder_of_games_that_advance_together():
         which = recorder.record(action, outcome)
         diary.record(everyone)
         if which is not None:
-            episodes = recorder.take()
+            _, episodes = recorder.take()
             ours = torch.cat([diary.episode(game) for game in which.tolist()])
             assert set(ours.keys(True, True)) == set(episodes.keys(True, True))
             for key in episodes.keys(True, True):

@@ -18,7 +18,7 @@ def play(env, steps, each=lambda step, view: view):
         action = first_legal(view) + 0
         view = each(step, env.step(action))
         if (which := recorder.record(action, view)) is not None:
-            rows.extend(recorder.take().unbind(0))
+            rows.extend(recorder.take()[1].unbind(0))
             view = env.reset(torch.zeros(env.num_envs, dtype=torch.bool).index_fill(0, which, True))
             recorder.begin(view, which)
     return rows
@@ -122,7 +122,7 @@ def test_views_of_another_type_are_recorded_as_they_are(change):
     while ended is None:
         action = first_legal(env.reset(torch.zeros(2, dtype=torch.bool)))
         ended = recorder.record(action, each(0, env.step(action)))
-    assert recorder.take()[STATE].dtype == state.dtype
+    assert recorder.take()[1][STATE].dtype == state.dtype
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4, 17])
@@ -141,7 +141,8 @@ def test_a_recorder_goes_on_from_a_state(steps):
         if ended[0] is not None:
             assert all(torch.equal(which, ended[0]) for which in ended)
             taken = [recorder.take() for recorder in recorders]
-            assert all((episodes == taken[0]).all() for episodes in taken)
+            assert all(torch.equal(which, ended[0]) for which, _ in taken)
+            assert all((episodes == taken[0][1]).all() for _, episodes in taken)
             view = env.reset(view["done"].flatten().clone())
             for recorder in recorders:
                 recorder.begin(view, ended[0])
@@ -156,7 +157,7 @@ def test_of_a_view_only_what_is_asked_for_is_recorded():
         action = first_legal(view)
         view = env.step(action)
         ended = recorder.record(action, view)
-    keys = set(recorder.take().keys(True, True))
+    keys = set(recorder.take()[1].keys(True, True))
     assert STATE in keys
     assert not {OBSERVATION, ACTION_MASK} & keys
 
@@ -173,8 +174,8 @@ def test_episodes_wait_to_be_taken_in_the_order_in_which_they_ended():
             ended += which.tolist()
             view = env.reset(view["done"].flatten().clone())
             recorder.begin(view, which)
-    together = recorder.take()
-    assert together[STATE][:, 0, 0].tolist() == ended
+    which, together = recorder.take()
+    assert which.tolist() == together[STATE][:, 0, 0].tolist() == ended
     assert recorder.take() is None
     for one, other in zip(together, play(CountingEnv(num_envs=4, limit=5), 40), strict=True):
         assert (one == other).all()

@@ -24,7 +24,7 @@ def record(env, number, *, seed=0, fierce=0.5):
         action = random_legal(view, generator, fierce=fierce)
         view = env.step(action)
         if (which := recorder.record(action, view)) is not None:
-            seen.append(recorder.take())
+            seen.append(recorder.take()[1])
             for b in which.tolist():
                 column, columns[b] = [*columns[b], view[UNITS][b].clone()], []
                 padding = [torch.zeros_like(column[0])] * (env.spec.episode_limit + 1 - len(column))

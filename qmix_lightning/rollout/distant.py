@@ -1,0 +1,182 @@
+"""Episodes in the making in an accelerator's memory, which the host looks at once in many steps."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tensordict import TensorDict
+from torch import Tensor
+
+from qmix_lightning.rollout.episodes import WHOLE_VIEW, came_of, nested
+from qmix_lightning.rollout.recording import Key
+from qmix_lightning.spec import ACTION, ACTION_MASK, MASK, TaskSpec
+
+STEPS_UNSEEN: Final = 16
+"""Steps after which the host looks who ended, if nobody asked before."""
+
+
+class DistantRecorder:
+    """Writes down B battles step by step where they are fought, without asking whose episodes ended.
+
+    It hands out the episodes of an :class:`~qmix_lightning.rollout.episodes.EpisodeRecorder`. Each battle writes into a
+    ring of its own, at a column that moves on by 1 with each step and, where an episode ended, by 1 more, so that what
+    was seen at its end stands beside what the next one begins with. The device moves the columns by itself; the host
+    follows them when it has read whose episodes ended, all steps at once.
+
+    Args:
+        spec: The task's sizes, of which only ``episode_limit`` T is needed: the rest comes with the first step.
+        num_envs: Number B of battles.
+        seen: Which entries of the environment's views to record.
+
+    Example:
+        >>> from qmix_lightning.envs.matrix import TwoStepGame
+        >>> env = TwoStepGame(num_envs=2)
+        >>> recorder = DistantRecorder(env.spec, env.num_envs)
+        >>> recorder.begin(env.reset())
+        >>> action = torch.ones(2, 2, dtype=torch.int64)
+        >>> for _ in range(2):
+        ...     outcome = env.step(action)
+        ...     recorder.record(action, outcome)
+        ...     over = outcome["done"].flatten().clone()
+        ...     recorder.begin(env.reset(over), over)
+        >>> which, episodes = recorder.take()
+        >>> which, episodes["next", "reward"][..., 0]
+        (tensor([0, 1]), tensor([[0., 8., 0.],
+                [0., 8., 0.]]))
+    """
+
+    def __init__(self, spec: TaskSpec, num_envs: int, seen: tuple[Key, ...] = WHOLE_VIEW) -> None:
+        self.limit, self.num_envs, self.seen = spec.episode_limit, num_envs, seen
+        # An episode that ends in the first unseen step, what was seen at its end, and two rows for each step since.
+        self._n_columns = self.limit + 1 + 2 * STEPS_UNSEEN
+        self._record: dict[Key, Tensor] = {}  # [B n_columns + 1, ...], the last row being padding
+        self._column: Tensor  # [B] int64, on the device
+        self._first_row: Tensor  # [B] int64, on the device
+        self._done: list[Tensor] = []  # of each step that the host has not seen, [B] bool, on the device
+        self._start, self._length = np.zeros(num_envs, dtype=np.int64), np.zeros(num_envs, dtype=np.int64)
+        self._ended: list[tuple[Tensor, dict[Key, Tensor]]] = []
+
+    def begin(self, view: TensorDict, which: Tensor | None = None) -> None:
+        """Start the record of new episodes.
+
+        Args:
+            view: What ``reset`` of the environment returned.
+            which: ``[B]`` bool on the device, the battles that start anew, each of which ended in the step before; None
+                means all, whatever was recorded of them.
+        """
+        if which is None:
+            device = view.get(self.seen[0]).device
+            self._column = torch.zeros(self.num_envs, dtype=torch.int64, device=device)
+            self._first_row = torch.arange(self.num_envs, device=device) * self._n_columns
+            self._start[:], self._length[:], self._done, self._ended = 0, 0, [], []
+        else:
+            self._column = (self._column + which) % self._n_columns
+        self._write({key: view.get(key) for key in self.seen})
+
+    def record(self, action: Tensor, outcome: TensorDict) -> None:
+        """Write down one step of every battle; those that ended must :meth:`begin` anew before the next step.
+
+        Args:
+            action: ``[B, N]`` int64, what was done.
+            outcome: What ``step`` of the environment returned.
+
+        Raises:
+            RuntimeError: If a battle goes on after its episode limit, here or in :meth:`take`.
+        """
+        if len(self._done) == STEPS_UNSEEN:
+            self._look()
+        self._write({ACTION: action, **came_of(outcome)})
+        self._column = (self._column + 1) % self._n_columns
+        self._write({key: outcome.get(key) for key in self.seen})
+        self._done.append(outcome.get("done").flatten().clone())
+
+    def take(self) -> tuple[Tensor, TensorDict] | None:
+        """Hand out the episodes ``[k, T + 1]`` that ended since the last time, and whose they are; None if none did."""
+        self._look()
+        if not self._ended:
+            return None
+        which, parts = zip(*self._ended, strict=True)
+        self._ended = []
+        entries = {key: torch.cat([part[key] for part in parts]) for key in parts[0]} if len(parts) > 1 else parts[0]
+        return torch.cat(which), nested(entries, entries[MASK].shape[:2])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The episodes under way, as of an :class:`~qmix_lightning.rollout.episodes.EpisodeRecorder`."""
+        self._look()
+        rows, left = self._rows(np.arange(self.num_envs), self._start, self._length)
+        entries = self._read(rows[left >= 0])
+        last = torch.from_numpy((left[left >= 0] == 0).nonzero()[0])
+        for key in entries.keys() - set(self.seen):
+            entries[key].index_fill_(0, last.to(entries[key].device), 0)  # nothing was done there yet
+        return {"length": torch.from_numpy(self._length.copy()), "entries": entries}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on recording from a :meth:`state_dict` of a recorder of as many battles, once episodes :meth:`begin`."""
+        self._start[:], self._length[:] = 0, state["length"].numpy(force=True)
+        rows, left = self._rows(np.arange(self.num_envs), self._start, self._length)
+        device = self._column.device
+        self._column, where = torch.from_numpy(self._length).to(device), torch.from_numpy(rows[left >= 0]).to(device)
+        for key, entry in state["entries"].items():
+            self._make(key, entry.to(device))
+            self._record[key].index_copy_(0, where, entry.to(device))
+
+    def _write(self, entries: dict[Key, Tensor]) -> None:
+        rows = self._first_row + self._column
+        for key, entry in entries.items():
+            if key not in self._record:
+                self._make(key, entry)
+            self._record[key].index_copy_(0, rows, entry)
+
+    def _make(self, key: Key, like: Tensor) -> None:
+        record = like.new_zeros(self.num_envs * self._n_columns + 1, *like.shape[1:])
+        if key == ACTION_MASK:
+            record[-1, ..., 0] = True
+        self._record[key] = record
+
+    def _look(self) -> None:
+        """Wait for the device, and cut out the episodes that ended in the steps not seen so far."""
+        if not self._done:
+            return
+        steps, self._done = torch.stack(self._done).cpu().numpy(), []
+        which, start, length = [], [], []
+        for done in steps:
+            self._length += 1
+            late = self._length.argmax()
+            if self._length[late] > self.limit:
+                raise RuntimeError(
+                    f"Battle {late} goes on after {self.limit} steps, the episode_limit of its spec. The environment"
+                    " must report it done there, and it must begin anew before the next step."
+                )
+            ended = done.nonzero()[0]
+            which.append(ended)
+            start.append(self._start[ended])
+            length.append(self._length[ended])
+            self._start[ended] = (self._start[ended] + self._length[ended] + 1) % self._n_columns
+            self._length[ended] = 0
+        battles = np.concatenate(which)
+        if not len(battles):
+            return
+        rows, left = self._rows(battles, np.concatenate(start), np.concatenate(length))
+        rows[left < 0] = self.num_envs * self._n_columns
+        entries = {key: entry.view(*rows.shape, *entry.shape[1:]) for key, entry in self._read(rows.ravel()).items()}
+        played = torch.from_numpy(left > 0)
+        for key in entries.keys() - set(self.seen):  # what was done after the end is what was done there a ring ago
+            over = (~played).to(entries[key].device)
+            entries[key].masked_fill_(over.view(*over.shape, *[1] * (entries[key].dim() - 2)), 0)
+        entries[MASK] = played.unsqueeze(-1).to(self._column.device)
+        self._ended.append((torch.from_numpy(battles), entries))
+
+    def _read(self, rows: NDArray[np.int64]) -> dict[Key, Tensor]:
+        where = torch.from_numpy(rows).to(self._column.device)
+        return {key: record.index_select(0, where) for key, record in self._record.items()}
+
+    def _rows(
+        self, which: NDArray[np.int64], start: NDArray[np.int64], length: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where each step of some episodes stands in the record, and how many came after it, ``[k, T + 1]`` each."""
+        steps = np.arange(self.limit + 1)
+        rows = which[:, None] * self._n_columns + (start[:, None] + steps) % self._n_columns
+        return rows, length[:, None] - steps
