@@ -246,5 +246,5 @@ class BatchedRollout(AbstractRollout):
                 waiting[which] = False
                 battles.append(which[first])
                 episodes.append(played[first.to(played[MASK].device)])
-        together = torch.cat(episodes)
+        together: TensorDict = torch.cat(episodes)
         return together[torch.cat(battles).argsort().to(together[MASK].device)]
