@@ -245,9 +245,9 @@ def _split(options: Mapping[str, Any]) -> tuple[Physics, dict[str, Any]]:
     for name in options:
         if name in CAPABILITIES:
             raise ValueError(
-                f"{name} belongs to SMACv2's capabilities. Of those battles have random teams and starts, as the maps say "
-                "(e.g. 'terran_5_vs_5'); attack, health and enemy_mask, which none of SMACv2's scenarios uses, are "
-                "missing. Leave it out, or play SMACv2 itself: make('smacv2/...')."
+                f"{name} belongs to SMACv2's capabilities. Of those battles have random teams and starts, by maps such "
+                "as 'terran_5_vs_5'; attack, health and enemy_mask, which none of SMACv2's scenarios uses, are missing."
+                " Leave it out, or play SMACv2 itself: make('smacv2/...')."
             )
         if name not in BattleEnvironment.option_names:
             near = difflib.get_close_matches(name, BattleEnvironment.option_names, n=1)
