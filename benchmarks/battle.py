@@ -37,8 +37,16 @@ BARS = {"3m": 400_000, "2s3z": 100_000, "27m_vs_30m": 10_000}
 
 MAPS = ("3m", "2s3z", "MMM", "27m_vs_30m")
 
-OTHERS = {"smax": ("SMAX", SMAX, 16), "smaclite": ("SMAClite", SMACLITE, 1)}
-"""Option, name, code, and the number of battles with which each was fastest on one core."""
+SMAX_MAPS = (
+    "3m", "8m", "25m", "2s3z", "3s5z", "5m_vs_6m", "10m_vs_11m", "27m_vs_30m", "3s5z_vs_3s6z", "3s_vs_5z", "6h_vs_8z",
+)  # fmt: skip
+SMACLITE_MAPS = (
+    "10m_vs_11m", "27m_vs_30m", "3s5z_vs_3s6z", "2s3z", "3s5z", "MMM", "MMM2", "2c_vs_64zg", "bane_vs_bane", "corridor",
+    "2s_vs_1sc", "3s_vs_5z",
+)  # fmt: skip
+
+OTHERS = {"smax": ("SMAX", SMAX, 16, SMAX_MAPS), "smaclite": ("SMAClite", SMACLITE, 1, SMACLITE_MAPS)}
+"""Option, name, code, the number of battles with which each was fastest on one core, and the maps that it has."""
 
 
 class Arena:
@@ -198,6 +206,7 @@ def measure(
             )
             for key, python in (others or {}).items()
             for name in maps
+            if name in OTHERS[key][3]
         }
         # All in one go: each row is spread over the whole run, and none is left to a slow minute of the machine.
         samples = interleave({**arenas, **peers}, rounds)
@@ -241,7 +250,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batches", nargs="+", type=int, help="1 32 256 1024, or 64 1024 16384 on a GPU")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    for key, (name, _, _) in OTHERS.items():
+    for key, (name, *_) in OTHERS.items():
         parser.add_argument(f"--{key}", metavar="PYTHON", help=f"interpreter that has {name}")
     parser.add_argument("--rounds", type=int, default=15, help="blocks measured of each combination")
     parser.add_argument("--block", type=float, default=0.05, help="CPU-seconds that a block lasts at least")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from qmix_lightning.cli.options import OptionParser
 from qmix_lightning.cli.words import refuse, relative, say
 from qmix_lightning.envs.registry import make
-from qmix_lightning.spec import Policy
+from qmix_lightning.spec import Policy, TaskSpec
 
 if TYPE_CHECKING:
     from qmix_lightning.envs.battle.viewer.recording import Recording
 
 _FORMATS = (".html", ".gif", ".mp4", ".png")
+
+_Team = Callable[[TaskSpec], Policy]
 
 _TRIES = 500
 """Battles after which the search for a won or a lost one ends."""
@@ -35,6 +38,9 @@ def main(words: list[str]) -> None:
         " --ckpt_path CHECKPOINT, and any other of its options. Nothing is written over.",
     )
     parser.add_argument("--env", help="in place of a recipe: a map, e.g. battle/8m, on which random actions are played")
+    parser.add_argument(
+        "--policy", help="a scripted team in place of a trained one, e.g. focus; see qmix yardsticks --help"
+    )
     parser.add_argument("--out", help="the file, whose ending says what it is; else the map's name and .html")
     parser.add_argument("--seed", type=int, default=1, help="of the battles; 1")
     parser.add_argument("--battles", type=int, default=1, help="how many; a page shows all, other files one each; 1")
@@ -52,13 +58,17 @@ def main(words: list[str]) -> None:
             )
         from qmix_lightning.cli.spectator import Spectator
 
-        Spectator(rest, lambda data, policy, team: _watch(options, data.env, data.env_options, policy, team))
+        if options.policy and any(word.split("=")[0] == "--ckpt_path" for word in rest):
+            refuse("--policy is a team, and so is --ckpt_path. Leave out one of the two.")
+        Spectator(
+            rest, lambda data, learner, team: _watch(options, data.env, data.env_options, lambda _: learner, team)
+        )
         return
     if rest:
         refuse(f"--env plays without a recipe, but there is also {' '.join(rest)}. Leave out one of the two.")
     from qmix_lightning.exploration.random_policy import RandomPolicy
 
-    _watch(options, options.env, {}, RandomPolicy(options.seed), "random play")
+    _watch(options, options.env, {}, lambda _: RandomPolicy(options.seed), "random play")
 
 
 def _refuse_bad_numbers(options: Namespace) -> None:
@@ -80,13 +90,17 @@ def _refuse_bad_numbers(options: Namespace) -> None:
             refuse(str(error))
 
 
-def _watch(options: Namespace, name: str, env_options: dict[str, Any], policy: Policy, team: str) -> None:
+def _watch(options: Namespace, name: str, env_options: dict[str, Any], make_team: _Team, team: str) -> None:
     """Play, draw and say where it is."""
     if not name.startswith("battle/") and "/" in name:
         refuse(f"qmix watch draws battles on a map, battle/…; {name} is none.")
+    if options.policy:
+        from qmix_lightning.envs.battle.scripted.registry import scripted_policy
+
+        make_team, team = partial(scripted_policy, options.policy, **env_options), f"scripted {options.policy}"
     try:
-        battles = list(_filmed(options, name, env_options, policy, options.team or team))
-    except ValueError as error:  # An unknown map, or an option that it does not have.
+        battles = list(_filmed(options, name, env_options, make_team, options.team or team))
+    except ValueError as error:  # An unknown map or team, or an option that there is not.
         refuse(str(error))
     out = Path(options.out or f"{battles[0].title}.html")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +113,7 @@ def _watch(options: Namespace, name: str, env_options: dict[str, Any], policy: P
 
 
 def _filmed(
-    options: Namespace, name: str, env_options: dict[str, Any], policy: Policy, team: str
+    options: Namespace, name: str, env_options: dict[str, Any], make_team: _Team, team: str
 ) -> Iterator[Recording]:
     """The battles of a seed, one after the other, as many as are asked for."""
     from qmix_lightning.envs.battle.env import BattleEnvironment
@@ -107,7 +121,7 @@ def _filmed(
 
     env = make(name, seed=options.seed, **env_options)
     assert isinstance(env, BattleEnvironment), "The name says so."
-    found = 0
+    found, policy = 0, make_team(env.spec)
     for _ in range(max(_TRIES, options.battles)):
         battle = film(env, policy, team)
         if options.only is None or (battle.outcome == "won") == (options.only == "won"):

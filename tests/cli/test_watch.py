@@ -9,6 +9,7 @@ from qmix_lightning.agents.mlp import MLPAgent
 from qmix_lightning.cli.watch import main
 from qmix_lightning.envs.battle.env import BattleEnvironment
 from qmix_lightning.envs.battle.filming import film
+from qmix_lightning.envs.battle.scripted.registry import scripted_policy
 from qmix_lightning.envs.battle.viewer.html import html_of
 from qmix_lightning.envs.battle.viewer.video import encoder
 from qmix_lightning.mixers.qmix import QMixer
@@ -75,6 +76,25 @@ def test_a_trained_team_is_watched_as_its_checkpoint_plays(watch, trained, tmp_p
 
 def test_without_a_checkpoint_the_team_is_called_untrained(watch):
     assert "3m, untrained QMixer, " in watch("--config", RECIPE)
+
+
+def test_a_scripted_team_is_watched_as_it_plays(watch, tmp_path):
+    assert re.search(r"3s_vs_3z, scripted hit-and-run, won", watch(
+        "--env", "battle/3s_vs_3z", "--policy", "hit-and-run", "--only", "won"
+    ))  # fmt: skip
+    env = BattleEnvironment("3s_vs_3z", seed=7)
+    battle = film(env, scripted_policy("closest", env.spec), "theirs")
+    watch("--env", "battle/3s_vs_3z", "--policy", "closest", "--seed", "7", "--team", "theirs", "--out", "a.html")
+    assert (tmp_path / "a.html").read_text() == html_of([battle])
+
+
+def test_a_scripted_team_plays_a_recipe_s_map_by_its_options(watch, tmp_path):
+    options = {"obs_last_action": True, "spawn_jitter": 0.0}
+    watch("--config", RECIPE, "--data.env_options", str(options), "--policy", "focus", "--seed", "7", "--team", "a")
+    env = BattleEnvironment("3m", seed=7, **options)
+    assert (tmp_path / "3m.html").read_text() == html_of(
+        [film(env, scripted_policy("focus", env.spec, **options), "a")]
+    )
 
 
 def test_the_ending_says_what_is_made(watch, tmp_path):
@@ -156,6 +176,14 @@ def test_what_never_happens_is_not_waited_for(refused, monkeypatch):
         (["--config", str(RECIPE), "--ckpt_path", "best"], "There is no best checkpoint in logs/battle-3m."),
         (["--config", str(RECIPE), "--ckpt_path", "a.ckpt"], "There is no checkpoint a.ckpt. Found below logs: none."),
         (["--config", str(RECIPE), "--model.gama", "1"], "Unknown argument --model.gama. Did you mean --model.gamma?"),
+        (
+            ["--env", "battle/3m", "--policy", "focused"],
+            "There is no scripted team 'focused'. Did you mean 'focus'? Known",
+        ),
+        (
+            ["--config", str(RECIPE), "--policy", "focus", "--ckpt_path", "best"],
+            "--policy is a team, and so is --ckpt_path. Leave out one of the two.",
+        ),
         (["--config", "3m.yaml"], "There is no file 3m.yaml."),
     ],
     ids=lambda part: " ".join(part) if isinstance(part, list) else "",

@@ -52,12 +52,6 @@ def check_sizes(recorded, spec):
     assert spec.episode_limit == recorded["episode_limit"]
 
 
-def check_reward(recorded, look, reward, env, what):
-    """SMACv2 scales the rewards of all battles by the enemies of the first one; ours, by those of each."""
-    if env.world.rules.version == 1 or not env.world.rules.reward_scale or not recorded["begins"][1 : look + 1].any():
-        same(np.float32(reward), np.float32(recorded["reward"][look]), f"reward of {what}")
-
-
 def check_battles(recorded, env):
     """Play the recorded actions again in ``env``, from its reset on, and compare everything."""
     check_sizes(recorded, env.spec)
@@ -65,7 +59,7 @@ def check_battles(recorded, env):
         theirs = {name: column[look] for name, column in recorded.items() if np.ndim(column) and name not in GROUND}
         view = env.reset() if begins else env.step(torch.from_numpy(theirs["action"])[None])
         if not begins:
-            check_reward(recorded, look, view["reward"].item(), env, f"look {look}")
+            same(np.float32(view["reward"].item()), np.float32(theirs["reward"]), f"reward of look {look}")
             assert view["done"].item() == theirs["over"], look
             assert view["terminated"].item() == (theirs["over"] and not theirs["out_of_time"]), look
             for name in ("battle_won", "dead_allies", "dead_enemies"):
@@ -107,7 +101,8 @@ def check_looks(kept, name, options):
         for vector in VECTORS:
             assert checksum(ours[vector]) == kept[f"{vector}_checksum"][look], f"{vector} of {what}"
         if follows:
-            check_reward(kept, look, judge(env, before, units), env, what)
+            reward = judge(env, before, units, float(kept["max_reward"]))
+            same(np.float32(reward), np.float32(kept["reward"][look]), f"reward of {what}")
         before = units
 
 
@@ -170,9 +165,9 @@ def test_smac_sees_other_physics_as_ours_does(physics, tmp_path):
 @needs("smacv2")
 @pytest.mark.parametrize("name", SMACV2_SCENARIOS)
 def test_battles_of_smacv2_s_scenarios_are_seen_as_smacv2_sees_them(name, tmp_path):
-    recorded = play(tmp_path / "smac.npz", name, seed=5, battles=6, options={"reward_scale": False})
-    check_battles(recorded, BattleEnvironment(name, seed=5, reward_scale=False))
-    check_looks(thinned(recorded), name, {"reward_scale": False})
+    recorded = play(tmp_path / "smac.npz", name, seed=5, battles=6)
+    check_battles(recorded, BattleEnvironment(name, seed=5))
+    check_looks(thinned(recorded), name, {})
 
 
 @needs("smacv2")

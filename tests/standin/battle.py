@@ -71,8 +71,8 @@ def _look(units, world, time, observation, action_mask, state, last_action, _=SO
 
 
 @kernel
-def _judge(units, world, _=SOURCES):
-    return step_reward(units, world, outcome(units, world))
+def _judge(units, world, best, _=SOURCES):
+    return step_reward(units, world, best, outcome(units, world))
 
 
 @kernel
@@ -97,11 +97,11 @@ def see(spec, world, units, time, last_action):
     return observation, action_mask, state
 
 
-def judge(env, before, after):
-    """The reward in ``env`` of a step from some units to others, both ``[U]`` UNIT."""
+def judge(env, before, after, best):
+    """The reward in ``env`` of a step from some units to others, both ``[U]`` UNIT, scaled by ``best``."""
     units = after.copy()
     units["health_before"], units["shield_before"] = before["health"], before["shield"]
-    return _judge(units, env.world)
+    return _judge(units, env.world, best)
 
 
 class Battle:

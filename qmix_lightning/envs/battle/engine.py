@@ -12,7 +12,7 @@ from qmix_lightning.envs.battle.movement import SEPARATION_PASSES, plan_step, se
 from qmix_lightning.envs.battle.observation import observe
 from qmix_lightning.envs.battle.opponent import acquire, answer
 from qmix_lightning.envs.battle.orders import give_order
-from qmix_lightning.envs.battle.reward import UNDECIDED, WON, alive, outcome, step_reward
+from qmix_lightning.envs.battle.reward import UNDECIDED, WON, alive, best_reward, outcome, step_reward
 from qmix_lightning.envs.battle.spawning import spawn
 from qmix_lightning.envs.battle.state import DYING, IDLE, NOBODY
 
@@ -82,6 +82,8 @@ def restart(
 def begin_battle(units: Any, world: Any, law: Any, clock: Any, lineup: Any, views: Any, b: int) -> None:
     """Start battle ``b`` and write what is seen first."""
     spawn(units, world, law, clock, lineup)
+    if clock.best == 0.0:  # SMACv2, too, scales all rewards by the first enemies that it drew
+        clock.best = best_reward(units, world)
     for _loop in range(LOOPS_BEFORE_FIRST_SIGHT if world.rules.version == 1 else 1):
         game_loop(units, world, law, clock)
     views.last_action[b] = -1
@@ -149,7 +151,7 @@ def play_step(units: Any, world: Any, law: Any, clock: Any, views: Any, actions:
     views.battle_won[b, 0] = stands == WON
     views.terminated[b, 0] = stands != UNDECIDED
     views.done[b, 0] = stands != UNDECIDED or clock.steps >= world.rules.limit
-    views.reward[b, 0] = step_reward(units, world, stands)
+    views.reward[b, 0] = step_reward(units, world, clock.best, stands)
     views.dead_allies[b, 0] = n_agents - alive(units, 0, n_agents)
     views.dead_enemies[b, 0] = n_units - n_agents - alive(units, n_agents, n_units)
     if world.rules.version == 2:

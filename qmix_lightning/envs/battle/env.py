@@ -31,6 +31,9 @@ from qmix_lightning.spec import UNITS, TaskSpec
 
 PHYSICS_OPTIONS: Final = tuple(field.name for field in fields(Physics))
 
+CAPABILITIES: Final = ("capability_config", "team_gen", "start_positions", "attack", "health", "enemy_mask")
+"""How SMACv2 calls what it draws anew for every battle."""
+
 
 class BattleEnvironment(AbstractEnvironment):
     """SMAC battles without StarCraft: the same observations, state, masks and rewards, from an embedded simulator.
@@ -234,6 +237,12 @@ def _arena(memory: Memory, device: torch.device, threads: int) -> Arena:
 def _split(options: Mapping[str, Any]) -> tuple[Physics, dict[str, Any]]:
     """Tell the options of physics from SMAC's."""
     for name in options:
+        if name in CAPABILITIES:
+            raise ValueError(
+                f"{name} belongs to SMACv2's capabilities. Of those battles have random teams and starts, by maps such "
+                "as 'terran_5_vs_5'; attack, health and enemy_mask, which none of SMACv2's scenarios uses, are missing."
+                " Leave it out, or play SMACv2 itself: make('smacv2/...')."
+            )
         if name not in BattleEnvironment.option_names:
             near = difflib.get_close_matches(name, BattleEnvironment.option_names, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""

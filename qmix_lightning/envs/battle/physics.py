@@ -66,7 +66,8 @@ class Physics:
     def __post_init__(self) -> None:
         for name, known in (
             ("formation", ("rings", "square")), ("ranking", ("nearest", "threat")),
-            ("pathing", ("likely", "inner", "outer")), ("surround", (False, True)), ("medivac_follows", (False, True)), ("creep_decay", (False, True)),
+            ("pathing", ("likely", "inner", "outer")), ("surround", (False, True)), ("medivac_follows", (False, True)),
+            ("creep_decay", (False, True)),
         ):  # fmt: skip
             if getattr(self, name) not in known:
                 expected = ", ".join(map(repr, known[:-1])) + f" or {known[-1]!r}"

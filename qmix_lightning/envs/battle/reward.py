@@ -39,12 +39,21 @@ def outcome(units: Any, world: Any) -> int:
 
 
 @inlined
-def step_reward(units: Any, world: Any, stands: int) -> float:
+def best_reward(units: Any, world: Any) -> float:
+    """What a flawless victory over these enemies brings, before it is scaled: ``Σ (health + shield) + 10 M + 200``."""
+    best = world.rules.n_enemies * world.rules.reward_death_value + world.rules.reward_win
+    for i in range(world.rules.n_agents, units.shape[0]):
+        best += world.types[units[i].kind].health + world.types[units[i].kind].shield
+    return float(best)
+
+
+@inlined
+def step_reward(units: Any, world: Any, best: float, stands: int) -> float:
     """Reward of the step just played, with SMAC's default options.
 
-    ``(|Δh + 10 deaths| + 200 won) · 20 / (Σ (health + shield) + 10 M + 200)`` with the health and shield Δh that the M
-    enemies lost in the step and their deaths in it; the absolute value is SMAC's (``reward_only_positive``), where
-    SMACv2 takes the positive part. Without it, ``w (Δh + 10 deaths)`` of the agents is subtracted.
+    ``(|Δh + 10 deaths| + 200 won) · 20 / best`` with the health and shield Δh that the enemies lost in the step and
+    their deaths in it; the absolute value is SMAC's (``reward_only_positive``), where SMACv2 takes the positive part.
+    Without it, ``w (Δh + 10 deaths)`` of the agents is subtracted.
     """
     options = world.rules
     if options.reward_sparse:
@@ -56,9 +65,6 @@ def step_reward(units: Any, world: Any, stands: int) -> float:
         elif stands == LOST:
             reward += options.reward_defeat
     if options.reward_scale:
-        best = world.rules.n_enemies * options.reward_death_value + options.reward_win
-        for i in range(world.rules.n_agents, units.shape[0]):
-            best += world.types[units[i].kind].health + world.types[units[i].kind].shield
         reward /= best / options.reward_scale_rate
     return float(reward)
 

@@ -224,6 +224,8 @@ def test_an_action_in_another_memory_layout_is_the_same_action():
         ({"threads": 0}, "threads must be at least 1, got 0."),
         ({"spawn_jitter": -0.5}, "spawn_jitter must be a number, at least 0 and at most 1, got -0.5."),
         ({"enemy_order": "raw"}, "Unknown enemy_order 'raw'. Expected 'random', 'creation' or 'sorted'."),
+        ({"enemy_mask": {}}, "enemy_mask belongs to SMACv2's capabilities. Of those battles have random teams and"),
+        ({"attack": {"observe": True}}, "attack, health and enemy_mask, which none of SMACv2's scenarios uses, are"),
         ({"pathing": "left"}, "Unknown pathing 'left'. Expected 'likely', 'inner' or 'outer'."),
     ],
 )
