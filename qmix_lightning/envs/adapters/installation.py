@@ -101,7 +101,7 @@ def installed_versions(family: Family, home: Path, map_file: str, game_version: 
 def _package(family: Family) -> Finding:
     what, install = f"Package {family}", f"pip install --no-deps git+https://github.com/oxwhirl/{family}.git"
     spec = importlib.util.find_spec(family)
-    if spec is None:
+    if spec is None or spec.origin is None:  # A mere folder of that name, like a clone that was not installed, is none.
         other = " (PyPI's smac is another project)" if family == "smac" else ""
         return Finding(what, "not installed", f"Install oxwhirl's{other}: {install}")
     homes = [Path(folder) for folder in spec.submodule_search_locations or ()]

@@ -67,6 +67,11 @@ def test_without_the_package_two_lines_name_it_and_the_way_on(machine):
     assert second == "Without StarCraft II, train in the embedded simulator: data.env=battle/3m"
 
 
+def test_a_clone_that_was_not_installed_does_not_pass_for_another_project(machine):
+    machine("smac/smac/__init__.py", "smac/smac/env/starcraft2/starcraft2.py")
+    assert refusal()[0].startswith("Package smac: not installed.")
+
+
 def test_pypis_package_of_that_name_is_told_apart(machine):
     machine("smac/__init__.py", "smac/facade/__init__.py")
     first, second = refusal()
