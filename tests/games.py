@@ -8,9 +8,10 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,25 @@ class CountingGame(AbstractGame):
             ``{"step 7": "crash"}``: "crash", "error", "hang", "stop", "die", or a number of seconds to sleep. With n
             ``*``, at every one.
         child: Whether to start a process, as StarCraft's package starts the game.
+        ports: The port that the n-th game that is made listens on, as StarCraft does; needs a diary.
     """
 
     spec = TaskSpec("fake/counting", n_agents=3, n_actions=4, observation_size=3, state_size=3, episode_limit=LIMIT)
     info_keys = ("battle_won", "dead_allies")
 
     def __init__(
-        self, seed: int = 0, *, diary: Path | None = None, faults: Mapping[str, Any] = {}, child: bool = False
+        self,
+        seed: int = 0,
+        *,
+        diary: Path | None = None,
+        faults: Mapping[str, Any] = {},
+        child: bool = False,
+        ports: Sequence[int] = (),
     ) -> None:
         self._diary, self._faults = diary, dict(faults)
         self._seed, self._episode, self._step = 0, -1, 0
-        self._fail("make")
+        number = self._fail("make")
+        self._listening = socket.create_server(("127.0.0.1", ports[number])) if ports else None
         if child:
             subprocess.Popen(["sleep", "600"])
 
@@ -84,7 +93,7 @@ class CountingGame(AbstractGame):
             file.seek(0)
             return sum(line.startswith(f"{what} ") for line in file) - 1
 
-    def _fail(self, what: str) -> None:
+    def _fail(self, what: str) -> int:
         number = self._note(what)
         fault = self._faults.get(f"{what} {number}", self._faults.get(f"{what} *"))
         if fault == "crash":
@@ -101,6 +110,7 @@ class CountingGame(AbstractGame):
             os.kill(os.getpid(), signal.SIGKILL)
         if isinstance(fault, float):
             time.sleep(fault)
+        return number
 
 
 def length(seed: int) -> int:

@@ -85,7 +85,10 @@ CHECKPOINT = "logs/battle-3m/version_0/checkpoints/last.ckpt"
             ["--model.mixer.hypernet_layer", "2"],
             "Unknown argument 'hypernet_layer' of QMixer. Did you mean hypernet_layers?",
         ),
-        (["--model.mixer.hypernet_layers", "3"], "model.mixer.hypernet_layers: Expected a Literal[1, 2]. Got value: 3"),
+        (
+            ["--model.mixer.hypernet_layers", "3"],
+            "model.mixer.hypernet_layers: Expected Literal[1, 2] or null. Got value: 3",
+        ),
         (["--model.gama", "0.9"], "Unknown argument --model.gama. Did you mean --model.gamma?"),
         (["--model.gamma", "high"], "model.gamma: Expected a float. Got value: high"),
         (["--model.gamma", "1.5"], "gamma must lie in [0, 1], got 1.5."),

@@ -56,11 +56,14 @@ def main(words: list[str]) -> None:
     if map_name not in _MAPS[family]:
         refuse(f"Unknown map {map_name!r} of {family}. Known are {', '.join(_MAPS[family])}.")
     console = Console(soft_wrap=True)
-    cures = [finding.cure for finding in _show(examination(family, map_name, options.version), console) if finding.cure]
+    found = _show(examination(family, map_name, options.version), console)
+    # What one download brings is to be downloaded once.
+    cures = dict.fromkeys(finding.cure for finding in found if finding.cure)
     for number, cure in enumerate(cures, 1):
         console.print(f"[bold]{number}.[/]", Text(cure))
     if cures:
-        console.print("Without StarCraft II, the embedded simulator plays the same battles: data.env=battle/3m")
+        instead = f"battle/{map_name}"
+        console.print(f"Without StarCraft II, the embedded simulator plays the same battles: data.env={instead}")
         raise SystemExit(1)
     console.print(f"All is well: qmix fit --config recipes/{family}/{map_name}.yaml", highlight=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -20,6 +21,10 @@ def main(args: list[str] | None = None) -> None:
         args: Words after ``qmix``; None takes those of the process.
     """
     words = sys.argv[1:] if args is None else args
+    # Worlds and networks of one's own lie where one stands, which only `python -m` knows by itself. Behind all else: a
+    # folder there must not pass for a package that is installed.
+    if not {"", os.getcwd()} & {*sys.path}:
+        sys.path.append(os.getcwd())
     if words and words[0] in _HOME:
         command: Callable[[list[str]], None] = import_module(f"qmix_lightning.cli.{_HOME[words[0]]}").main
         return command(words[1:])

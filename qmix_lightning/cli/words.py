@@ -52,7 +52,9 @@ def in_a_line(message: str, options: list[str]) -> str:
     message = re.sub(r'Parser key "[\w.]+": | Got value: Namespace\(.*', "", message).replace("typing.", "")
     message = re.sub(r"<class '(\w+)'>", r"\1", message)
     if found := re.search(r"Union subtypes.*? Errors: (.*) Given value type: \S+ Given value: (.*)", message):
-        expected = [kind.replace("NoneType", "null") for kind in re.findall(r"Expected an? (\w+)", found[1])]
+        expected = [
+            kind.replace("NoneType", "null") for kind in re.findall(r"Expected an? (\w+(?:\[[^]]*\])?)", found[1])
+        ]
         message = f"Expected {' or '.join(expected)}. Got value: {found[2]}" if expected else message
     return f"{keys}: {message}" if keys else message
 

@@ -38,8 +38,8 @@ class QMixer(Mixer):
         mixing_embed_dim: Width E of the mixing network.
         n_agents: Number of agents N; not needed with the task's sizes.
         device: Where the parameters are made.
-        hypernet_layers: Layers of the networks that make the mixing weights W_1 and w_f: 1 as in TorchRL, 2 as in
-            PyMARL's ``qmix.yaml``.
+        hypernet_layers: Layers of the networks that make the mixing weights W_1 and w_f. None takes 2, as PyMARL's
+            ``qmix.yaml``, with the task's sizes, and 1, as TorchRL, with the shape of a state.
         hypernet_embed: Width of their hidden layer, if there is one.
         monotone_activation: What keeps the mixing weights from being negative: their absolute value ("abs", as in the
             paper, TorchRL and PyMARL), "softplus", "relu", or half their square ("quadratic").
@@ -68,10 +68,12 @@ class QMixer(Mixer):
         n_agents: int | None = None,
         device: torch.device | str | None = None,
         *,
-        hypernet_layers: Literal[1, 2] = 1,
+        hypernet_layers: Literal[1, 2] | None = None,
         hypernet_embed: int = 64,
         monotone_activation: MonotoneActivation = "abs",
     ) -> None:
+        if hypernet_layers is None:
+            hypernet_layers = 2 if isinstance(state_shape, TaskSpec) else 1
         if isinstance(state_shape, TaskSpec):
             n_agents = state_shape.n_agents if n_agents is None else n_agents
             state_shape = state_shape.state_size

@@ -147,6 +147,7 @@ def test_workers_print_a_row_for_each_number_of_games(capsys):
     run("workers --games 1 2 --step_us 0 --rounds 1 --env_steps 20")
     rows = rows_of(capsys)
     assert [row[1] for row in rows] == ["1", "2"]
-    assert [bool(row[-1]) for row in rows] == [True, False], "alone nothing happens at the same time"
+    assert len({(row[2], row[-1]) for row in rows}) == 1, "both are compared with the same bare game and round trip"
+    assert all(float(row[3].replace(",", "")) > 0 for row in rows)
     run("workers --games 1 --rounds 1 --env_steps 20 --env tests.games:CountingGame")
     assert rows_of(capsys)[0][0] == "tests.games:CountingGame"

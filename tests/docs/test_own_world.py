@@ -19,7 +19,8 @@ def test_a_world_takes_twenty_lines():
 @pytest.mark.parametrize("workers", ["false", "true"])
 def test_the_world_of_the_page_keeps_the_contract_and_is_trained_by_name(workers, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    # As `qmix` has it, which is not `python -m`: only what is installed, and no folder where one happens to stand.
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     (tmp_path / "my_worlds.py").write_text(BLOCKS[0])
     namespace = {"__name__": "__page__"}
     for block in BLOCKS:

@@ -18,7 +18,7 @@ SPEC = TaskSpec("test", n_agents=3, n_actions=4, observation_size=5, state_size=
 
 def test_an_absent_agent_is_one_whose_rows_of_mixing_weights_are_zero() -> None:
     torch.manual_seed(0)
-    mixer = QMixer(SPEC, mixing_embed_dim=4).double()
+    mixer = QMixer(SPEC, mixing_embed_dim=4, hypernet_layers=1).double()
     without = copy.deepcopy(mixer)
     with torch.no_grad():
         for parameter in without.hyper_w_1.parameters():
@@ -81,6 +81,13 @@ def test_the_order_of_creation_is_torchrls() -> None:
     ]
     made = [parameter for layer in expected for parameter in layer.parameters()]
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(mixer.parameters(), made, strict=True))
+
+
+def test_mixers_of_a_task_have_pymarls_layers_and_those_of_a_shape_torchrls() -> None:
+    by_task, by_shape = QMixer(SPEC), QMixer(6, n_agents=3)
+    assert by_task.state_dict().keys() == QMixer(6, n_agents=3, hypernet_layers=2).state_dict().keys()
+    assert by_shape.state_dict().keys() == QMixer(SPEC, hypernet_layers=1).state_dict().keys()
+    assert by_task.state_dict().keys() != by_shape.state_dict().keys()
 
 
 def test_two_layers_have_the_names_and_the_order_of_pymarls() -> None:

@@ -1,6 +1,7 @@
 import logging
 import os
 import signal
+import socket
 import time
 from functools import partial
 
@@ -230,6 +231,24 @@ def test_a_fault_costs_its_own_episode_and_is_counted_and_logged_by_its_reason(r
     assert told.startswith("Game ")
     assert f"of fake/counting: {reason} (" in told
     assert "Its episode is dropped, and the game is made anew now (fault 1 of its 1)." in told
+
+
+def test_a_port_that_somebody_else_has_costs_a_launch(rollouts, tmp_path, caplog):
+    diary, opened = tmp_path / "diary", [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    ports = [each.getsockname()[1] for each in opened]
+    for free in (0, 2):  # The second game finds its port taken; who is made in its place gets another.
+        opened[free].close()
+    patience = Patience(reset_deadline=20.0, step_deadline=20.0, stagger=0.2, pause=0.0, close_deadline=2.0)
+    rollout = rollouts(2, patience, diary=diary, ports=ports)
+    policy = CountingPolicy(rollout.spec)
+    with caplog.at_level(logging.WARNING, "qmix_lightning.rollout"):
+        played = play_until(lambda: makes(diary) == 3 and len(players(diary)) == 2, rollout, policy)
+    assert rollout.restarts == {"OSError in launch": 1}
+    assert_whole(torch.cat(played))
+    (told,) = caplog.messages
+    assert "OSError in launch ([Errno 98] Address already in use" in told
+    assert None not in rollout.pids
+    opened[1].close()
 
 
 def test_an_episode_of_an_evaluation_that_was_spoilt_is_played_again(rollouts, tmp_path):

@@ -18,6 +18,9 @@ Family = Literal["smac", "smacv2"]
 DOWNLOAD: Final = "https://github.com/Blizzard/s2client-proto#linux-packages"
 """Where the game for Linux is, with its licence, which one must accept oneself."""
 
+_IN_ARCHIVE: Final = "StarCraftII"
+"""The game's folder in what is downloaded."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -98,15 +101,15 @@ def installed_versions(family: Family, home: Path, map_file: str, game_version: 
 def _package(family: Family) -> Finding:
     what, install = f"Package {family}", f"pip install --no-deps git+https://github.com/oxwhirl/{family}.git"
     spec = importlib.util.find_spec(family)
-    if spec is None:
+    if spec is None or spec.origin is None:  # A mere folder of that name, like a clone that was not installed, is none.
         other = " (PyPI's smac is another project)" if family == "smac" else ""
-        return Finding(what, "not installed", f"Install oxwhirl's: {install}{other}")
+        return Finding(what, "not installed", f"Install oxwhirl's{other}: {install}")
     homes = [Path(folder) for folder in spec.submodule_search_locations or ()]
     if not any((home / "env/starcraft2/starcraft2.py").exists() for home in homes):
         return Finding(
             what,
             f"{_version_of(family)}, which is not oxwhirl's but another project of that name",
-            f"Replace it: pip uninstall {family} && {install}",
+            f"Replace it: pip uninstall -y {family} && {install}",
         )
     return Finding(what, f"oxwhirl's {_version_of(family)}")
 
@@ -121,24 +124,26 @@ def _home(home: Path) -> Finding:
     what = "StarCraft II" if "SC2PATH" in os.environ else "StarCraft II (SC2PATH is not set)"
     if home.is_dir():
         return Finding(what, str(home))
-    return Finding(what, f"there is no folder {home}", f"{_unzip(home)}; or set SC2PATH to where it is")
+    return Finding(what, f"there is no folder {home}", _unzip(home))
 
 
 def _program(home: Path, game_version: str | None) -> Finding:
     build = build_of(home)
     if build is None:
-        return Finding(
-            "Program SC2_x64",
-            f"none in {home / 'Versions'}/Base*",
-            _unzip(home),
-        )
+        return Finding("Program SC2_x64", f"none in {home / 'Versions'}/Base*", _unzip(home))
     return Finding("Program SC2_x64", f"Base{build}" + (f", asked for {game_version}" if game_version else ""))
 
 
 def _unzip(home: Path) -> str:
-    # Its folder in the archive is StarCraftII.
-    target = shlex.quote(str(home.parent))
-    return f"Download a version of the game from {DOWNLOAD} and unpack it: unzip SC2.4.10.zip -d {target}"
+    unpack = f"unzip SC2.4.10.zip -d {shlex.quote(str(home.parent))}"
+    if home.name != _IN_ARCHIVE:
+        unpack += f" && export SC2PATH={shlex.quote(str(_home_to_be(home)))}"
+    return f"Set SC2PATH to where the game is, or download a version of it from {DOWNLOAD} and unpack it: {unpack}"
+
+
+def _home_to_be(home: Path) -> Path:
+    """Where the game will be once it has been unpacked, if it is not there yet."""
+    return home if home.is_dir() and build_of(home) is not None else home.with_name(_IN_ARCHIVE)
 
 
 def _map(family: Family, home: Path, map_file: str) -> Finding:
@@ -146,7 +151,7 @@ def _map(family: Family, home: Path, map_file: str) -> Finding:
     if path.is_file():
         return Finding(what, str(path))
     # The packages' setup.py leaves their maps out.
-    source, target = f"{family}/{family}/env/starcraft2/maps/SMAC_Maps", shlex.quote(str(home / "Maps"))
+    source, target = f"{family}/{family}/env/starcraft2/maps/SMAC_Maps", shlex.quote(str(_home_to_be(home) / "Maps"))
     clone = f"git clone https://github.com/oxwhirl/{family} && mkdir -p {target} && cp -r {source} {target}"
     return Finding(what, f"there is no {path}", f"Copy the maps: {clone}")
 

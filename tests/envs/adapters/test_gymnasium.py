@@ -3,6 +3,7 @@ import pytest
 
 from qmix_lightning.envs.adapters.gymnasium import GymnasiumGame
 from qmix_lightning.envs.checking import check_env
+from qmix_lightning.envs.games.base import Sight
 from qmix_lightning.envs.registry import make
 
 FORAGING = "lbforaging:Foraging-5x5-2p-1f-coop-v3"
@@ -42,6 +43,45 @@ def test_the_fruit_is_worth_one_to_the_team(installed):
         returns.add(round(earned, 6))
         assert turn.terminated == (earned > 0 and steps < 50)
     assert returns == {0.0, 1.0}
+
+
+def forage(observations, rng):
+    """Walk to the only fruit by a shortest way, with a random step in ten, and lift it."""
+    actions = []
+    for seen in observations:
+        (down, right), level = seen[:2] - seen[3:5], seen[2]
+        ways = [way for way, there in enumerate((down < 0, down > 0, right < 0, right > 0), 1) if there]
+        lift = abs(down) + abs(right) == 1
+        wander = rng.random() < 0.1
+        actions.append(0 if level <= 0 else 5 if lift else int(rng.integers(1, 5)) if wander else int(rng.choice(ways)))
+    return np.array(actions)
+
+
+@pytest.mark.parametrize("name", [FORAGING, "lbforaging:Foraging-8x8-2p-1f-v3"])
+def test_a_forager_earns_the_same_here_and_in_the_bare_world(name, installed):
+    import gymnasium
+
+    game, bare = GymnasiumGame(3, name=name), gymnasium.make(name, disable_env_checker=True)
+    sight = Sight(*(np.zeros(shape) for shape in ((2, game.spec.observation_size), (2, 6), game.spec.state_size)))
+    bare.reset(seed=3)  # lbforaging places agents by where they stood before, and a game looks at its world once.
+    ours, theirs = np.random.default_rng(0), np.random.default_rng(0)
+    earned = []
+    for seed in range(20):
+        game.reset(seed)
+        game.show(sight)
+        seen, _ = bare.reset(seed=seed)
+        over = False
+        while not over:
+            assert np.array_equal(sight.observation, np.stack(seen))
+            assert np.array_equal(sight.state, np.concatenate(seen))
+            turn = game.step(forage(sight.observation, ours))
+            seen, rewards, over, _, _ = bare.step(tuple(forage(np.stack(seen), theirs).tolist()))
+            game.show(sight)
+            earned.append(sum(rewards))
+            assert (turn.reward, turn.truncated) == (pytest.approx(earned[-1]), over)
+        assert np.array_equal(sight.observation, np.stack(seen)), "what is seen last, too"
+    assert sum(earned) > 10
+    game.close()
 
 
 def test_worlds_for_one_agent_and_unknown_ones_are_refused(installed):

@@ -60,27 +60,33 @@ def refusal(map_file="3m"):
 
 def test_without_the_package_two_lines_name_it_and_the_way_on(machine):
     first, second = refusal()
-    assert first.startswith("Package smac: not installed. Install oxwhirl's: pip install --no-deps git+https://github")
-    assert "PyPI's smac is another project" in first
+    install = "pip install --no-deps git+https://github.com/oxwhirl/smac.git"
+    words = f"Package smac: not installed. Install oxwhirl's (PyPI's smac is another project): {install}"
+    assert first.startswith(words)
     assert "`qmix doctor smac`" in first
     assert second == "Without StarCraft II, train in the embedded simulator: data.env=battle/3m"
+
+
+def test_a_clone_that_was_not_installed_does_not_pass_for_another_project(machine):
+    machine("smac/smac/__init__.py", "smac/smac/env/starcraft2/starcraft2.py")
+    assert refusal()[0].startswith("Package smac: not installed.")
 
 
 def test_pypis_package_of_that_name_is_told_apart(machine):
     machine("smac/__init__.py", "smac/facade/__init__.py")
     first, second = refusal()
     assert "which is not oxwhirl's but another project of that name" in first
-    assert "pip uninstall smac && pip install --no-deps git+https://github.com/oxwhirl/smac.git" in first
+    assert "pip uninstall -y smac && pip install --no-deps git+https://github.com/oxwhirl/smac.git" in first
     assert "data.env=battle/3m" in second
 
 
 @pytest.mark.parametrize(
     ("there", "words"),
     [
-        ((), r"StarCraft II: there is no folder .*StarCraftII\. Download a version .* or set SC2PATH"),
+        ((), r"StarCraft II: there is no folder .*StarCraftII\. Set SC2PATH to where .* or download a version"),
         (
             ("Versions/Base1/x",),
-            r"Program SC2_x64: none in .*Versions/Base\*\. Download a version .* unzip SC2.4.10.zip -d",
+            r"Program SC2_x64: none in .*Versions/Base\*\. Set SC2PATH .* unzip SC2.4.10.zip -d",
         ),
         ((PROGRAM,), r"Map 3m: there is no .*3m.SC2Map\. Copy the maps: git clone https://github.com/oxwhirl/smac && "),
     ],
@@ -119,6 +125,26 @@ def test_the_doctor_lists_what_is_missing_and_the_commands_that_mend_it(machine,
     assert "2." not in said.partition("1. Copy")[2].replace("SC2", "")
     assert "data.env=battle/3m" in said
     assert "One battle" not in said
+
+
+def test_the_doctor_tells_each_cure_once_and_recommends_the_battle_that_was_asked_for(machine, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        main(["smac", "--map", "MMM"])
+    said = capsys.readouterr().out
+    assert "4. Copy the maps" in said
+    assert said.count("unzip SC2.4.10.zip") == 1
+    assert said.strip().endswith("data.env=battle/MMM")
+
+
+def test_where_the_archive_s_folder_has_another_name_the_cure_says_so(machine, tmp_path, monkeypatch, capsys):
+    machine(*SMAC, PYSC2)
+    monkeypatch.setenv("SC2PATH", str(tmp_path / "games/sc2"))
+    with pytest.raises(SystemExit, match="1"):
+        main([])
+    said = capsys.readouterr().out
+    home = tmp_path / "games/StarCraftII"
+    assert f"unzip SC2.4.10.zip -d {home.parent} && export SC2PATH={home}\n" in said
+    assert f"mkdir -p {home}/Maps && " in said
 
 
 def test_the_doctor_tells_why_a_battle_failed(machine, capsys, monkeypatch):

@@ -8,7 +8,10 @@ import logging
 import math
 import os
 import signal
+import socket
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 import torch
@@ -229,6 +232,74 @@ def test_faults_at_the_launch_and_in_the_first_episode_leave_later_ones_sound(fa
     episodes = collect(rollout, episodes=8)
     assert rollout.restarts.total() == 1
     assert_whole(episodes)
+
+
+class PortServer:
+    """Tells pysc2 which port to launch the next game on: the first is taken by a program that is no game of ours.
+
+    Where PORTSERVER_ADDRESS is set, portpicker asks there, with a line, and is answered by a line.
+
+    Args:
+        manners: What that program does with who connects to it: it "closes", as a game does that has a client, it is
+            "silent", or it answers "404".
+    """
+
+    def __init__(self, manners):
+        self._manners, self.address, self._stays = manners, f"@qmix-ports-{os.getpid()}-{time.monotonic_ns()}", []
+        self._taken = socket.create_server(("127.0.0.1", 0))
+        self._asked = socket.socket(socket.AF_UNIX)
+        self._asked.bind("\0" + self.address[1:])
+        self._asked.listen()
+        self.given = []
+        for work in (self._tell, self._receive):
+            threading.Thread(target=work, daemon=True).start()
+
+    def close(self):
+        for each in (self._taken, self._asked, *self._stays):
+            with suppress(OSError):  # Who waits for a client must be told.
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _tell(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self._asked.accept()
+                with client, socket.create_server(("127.0.0.1", 0)) as free:
+                    self.given.append((free if self.given else self._taken).getsockname()[1])
+                    client.recv(100)
+                    client.sendall(b"%d\n" % self.given[-1])
+
+    def _receive(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self._taken.accept()
+                if self._manners == "404":
+                    client.recv(4096)
+                    client.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                if self._manners == "silent":
+                    self._stays.append(client)
+                else:
+                    client.close()
+
+
+@smac
+@pytest.mark.parametrize(
+    ("manners", "reason"),
+    [("closes", "ConnectError in reset"), ("404", "ConnectError in reset"), ("silent", "hang in reset")],
+)
+def test_a_port_that_somebody_else_has_costs_a_launch(manners, reason, installed, rollouts, monkeypatch, caplog):
+    ports = PortServer(manners)
+    monkeypatch.setenv("PORTSERVER_ADDRESS", ports.address)
+    rollout = rollouts(2, Patience(reset_deadline=20.0, step_deadline=10.0, stagger=0.5, pause=0.0))
+    with caplog.at_level(logging.WARNING, "qmix_lightning.rollout"):
+        episodes = collect(rollout, episodes=12, until=lambda: rollout.restarts and installed.launches() > 2)
+    assert rollout.restarts == {reason: 1}
+    assert installed.launches() == 3
+    assert len(set(ports.given)) == 3, "the game that was made anew has another port"
+    assert_whole(episodes)
+    assert len(caplog.messages) == 1
+    assert None not in rollout.pids
+    ports.close()
 
 
 @smac
