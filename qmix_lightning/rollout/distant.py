@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor
 
-from qmix_lightning.rollout.episodes import WHOLE_VIEW, came_of, nested
+from qmix_lightning.rollout.episodes import WHOLE_VIEW, came_of, together
 from qmix_lightning.rollout.recording import Key
 from qmix_lightning.spec import ACTION, ACTION_MASK, MASK, TaskSpec
 
@@ -96,12 +96,8 @@ class DistantRecorder:
     def take(self) -> tuple[Tensor, TensorDict] | None:
         """Hand out the episodes ``[k, T + 1]`` that ended since the last time, and whose they are; None if none did."""
         self._look()
-        if not self._ended:
-            return None
-        which, parts = zip(*self._ended, strict=True)
-        self._ended = []
-        entries = {key: torch.cat([part[key] for part in parts]) for key in parts[0]} if len(parts) > 1 else parts[0]
-        return torch.cat(which), nested(entries, entries[MASK].shape[:2])
+        ended, self._ended = self._ended, []
+        return together(ended)
 
     def state_dict(self) -> dict[str, Any]:
         """The episodes under way, as of an :class:`~qmix_lightning.rollout.episodes.EpisodeRecorder`."""

@@ -125,12 +125,8 @@ class EpisodeRecorder:
 
     def take(self) -> tuple[Tensor, TensorDict] | None:
         """Hand out the episodes ``[k, T + 1]`` that ended since the last time, and whose they are; None if none did."""
-        if not self._cut_out:
-            return None
-        which, parts = zip(*self._cut_out, strict=True)
-        self._cut_out = []
-        entries = {key: torch.cat([part[key] for part in parts]) for key in parts[0]} if len(parts) > 1 else parts[0]
-        return torch.cat(which), nested(entries, entries[MASK].shape[:2])
+        ended, self._cut_out = self._cut_out, []
+        return together(ended)
 
     def state_dict(self) -> dict[str, Any]:
         """The episodes under way, from their first step to what is seen now; nothing of those that were handed out.
@@ -224,7 +220,16 @@ def came_of(outcome: TensorDict) -> dict[Key, Tensor]:
     return came
 
 
-def nested(entries: dict[Key, Tensor], shape: torch.Size) -> TensorDict:
+def together(ended: list[tuple[Tensor, dict[Key, Tensor]]]) -> tuple[Tensor, TensorDict] | None:
+    """Battles ``[k]`` and their episodes ``[k, T + 1]``, one part after the other; None if there is no part."""
+    if not ended:
+        return None
+    which, parts = zip(*ended, strict=True)
+    entries = {key: torch.cat([part[key] for part in parts]) for key in parts[0]} if len(parts) > 1 else parts[0]
+    return torch.cat(which), _nested(entries, entries[MASK].shape[:2])
+
+
+def _nested(entries: dict[Key, Tensor], shape: torch.Size) -> TensorDict:
     """A tensordict of entries that are known to have its shape: checked one by one, they cost as much as to be cut."""
     branches: dict[tuple[str, ...], dict[str, Any]] = {(): {}}
     for key, entry in entries.items():
