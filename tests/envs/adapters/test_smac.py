@@ -98,7 +98,10 @@ def assert_whole(episodes):
     assert (allies[..., 0] == 1).all()
     assert (enemies[..., 0] == 1).all()
     won = episodes[(*INFO, "battle_won")][last].bool()
-    assert torch.equal(episodes[TERMINATED][last], steps[:, None] < 60)
+    end = episodes[STATE][torch.arange(len(episodes)), steps]
+    decided = ~end[:, :12:4].any(1) | ~end[:, 12:21:3].any(1)  # also in the very step that the limit ends
+    assert torch.equal(episodes[TERMINATED][last][:, 0], decided)
+    assert decided[steps < 60].all()
     # A reward of 20 to the win, whatever happened to the game before: its scale was not spoilt.
     earned = episodes[REWARD].sum((1, 2))
     assert torch.allclose(earned[won[:, 0]], torch.tensor(20.0), atol=1e-4)
@@ -292,10 +295,10 @@ def test_a_port_that_somebody_else_has_costs_a_launch(manners, reason, installed
     monkeypatch.setenv("PORTSERVER_ADDRESS", ports.address)
     rollout = rollouts(2, Patience(reset_deadline=20.0, step_deadline=10.0, stagger=0.5, pause=0.0))
     with caplog.at_level(logging.WARNING, "qmix_lightning.rollout"):
-        episodes = collect(rollout, episodes=12, until=lambda: rollout.restarts and installed.launches() > 2)
+        episodes = collect(rollout, episodes=12, until=lambda: rollout.restarts and len(ports.given) > 2)
     assert rollout.restarts == {reason: 1}
-    assert installed.launches() == 3
-    assert len(set(ports.given)) == 3, "the game that was made anew has another port"
+    # Counted where ports are asked for: pysc2 may end the game without one before it has come far enough to be counted.
+    assert len(ports.given) == len(set(ports.given)) == 3, "the game that was made anew has another port"
     assert_whole(episodes)
     assert len(caplog.messages) == 1
     assert None not in rollout.pids
