@@ -1,15 +1,21 @@
 """Environment steps a second of rollouts with the GRU policy, against the bare forward pass of that policy.
 
     python -m benchmarks rollout --map 3m --batches 1 32 256
+    python -m benchmarks rollout --batches 64 256 --threads 1 2
 
 The floor is ``agent.step`` and the argmax over legal actions, on tensors that such a rollout saw: whoever plays with
-this network pays it. Exploration is at ε = 1, and so the battles are those of random play, whatever the network.
+this network pays it. Exploration is at ε = 1, and so the battles are those of random play, whatever the network. With
+several threads battles and torch have as many each, and times are on the wall: the floor is then shown on one thread
+and on as many.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,20 +35,20 @@ TIMES = 3
 
 
 class Stopwatch:
-    """Adds up the seconds spent inside the functions that it wraps."""
+    """Adds up the seconds, by a clock, that are spent inside the functions that it wraps."""
 
-    def __init__(self) -> None:
-        self.spent = 0.0
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.spent, self._now = 0.0, now
 
     def wrap(self, function: Any) -> Any:
         """The same function, timed."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            start = clock()
+            start = self._now()
             try:
                 return function(*args, **kwargs)
             finally:
-                self.spent += clock() - start
+                self.spent += self._now() - start
 
         return timed
 
@@ -91,16 +97,19 @@ class Rollouts:
         map_name: One of SMAC's maps.
         battles: How many are played side by side.
         steps: Of each battle in one block, a multiple of ``TIMES``.
+        threads: Of the simulator and of torch.
     """
 
-    def __init__(self, map_name: str, battles: int, steps: int) -> None:
-        env = make(f"battle/{map_name}", num_envs=battles, seed=1)
+    def __init__(self, map_name: str, battles: int, steps: int, threads: int = 1) -> None:
+        env = make(f"battle/{map_name}", num_envs=battles, seed=1, threads=threads)
+        self._threads, self._clock = threads, clock if threads == 1 else time.perf_counter
         self._learner = QLearner(env.spec, epsilon_end=1.0)
         self._steps = steps
         self._rollout = BatchedRollout(env, compact=True)
-        self._deciding, self._simulating = Stopwatch(), Stopwatch()
+        self._deciding, self._simulating = Stopwatch(self._clock), Stopwatch(self._clock)
         self._policy = TimedPolicy(self._learner, self._deciding)
-        timed_env = TimedEnvironment(make(f"battle/{map_name}", num_envs=battles, seed=1), self._simulating)
+        others = make(f"battle/{map_name}", num_envs=battles, seed=1, threads=threads)
+        timed_env = TimedEnvironment(others, self._simulating)
         self._timed_rollout = BatchedRollout(timed_env, compact=True)
         self.policy, self.simulator, self.rest = Samples(), Samples(), Samples()
         for _ in range(min(env.spec.episode_limit, 40)):
@@ -110,18 +119,20 @@ class Rollouts:
 
     def whole(self) -> float:
         """Seconds of one call of the rollout, as a user pays them."""
-        start = clock()
-        for _ in range(self._steps // TIMES):
-            self._rollout.step(self._learner, explore=True, times=TIMES)
-        return (clock() - start) / self._steps
+        with threads_of_torch(self._threads):
+            start = self._clock()
+            for _ in range(self._steps // TIMES):
+                self._rollout.step(self._learner, explore=True, times=TIMES)
+            return (self._clock() - start) / self._steps
 
     def parts(self) -> float:
         """The same with policy and simulator timed; what is left is the recorder and the loop."""
         self._deciding.spent = self._simulating.spent = 0.0
-        start = clock()
-        for _ in range(self._steps // TIMES):
-            self._timed_rollout.step(self._policy, explore=True, times=TIMES)
-        whole = (clock() - start) / self._steps
+        with threads_of_torch(self._threads):
+            start = self._clock()
+            for _ in range(self._steps // TIMES):
+                self._timed_rollout.step(self._policy, explore=True, times=TIMES)
+            whole = (self._clock() - start) / self._steps
         policy, simulator = self._deciding.spent / self._steps, self._simulating.spent / self._steps
         self.policy.seconds.append(policy)
         self.simulator.seconds.append(simulator)
@@ -129,25 +140,49 @@ class Rollouts:
         return whole
 
     def floor(self) -> float:
-        """Seconds of one bare forward pass and argmax."""
+        """Seconds of one bare forward pass and argmax, on as many threads."""
+        return self._bare(self._threads)
+
+    def floor_of_one(self) -> float:
+        """The same on one thread."""
+        return self._bare(1)
+
+    def _bare(self, threads: int) -> float:
         observation, mask, last_action, memory = self._seen
         agent = self._learner.agent
-        with torch.no_grad():
-            start = clock()
+        with threads_of_torch(threads), torch.no_grad():
+            start = self._clock()
             for _ in range(self._steps):
                 value, _ = agent.step(observation, last_action, memory)
                 legal_argmax(value, mask)
-            return (clock() - start) / self._steps
+            return (self._clock() - start) / self._steps
+
+
+@contextmanager
+def threads_of_torch(number: int) -> Iterator[None]:
+    """Let torch compute with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def measure(
-    map_name: str = "3m", batches: Sequence[int] = BATCHES, *, rounds: int = 9, env_steps: int = 10_000
+    map_name: str = "3m",
+    batches: Sequence[int] = BATCHES,
+    *,
+    threads: Sequence[int] = (1,),
+    rounds: int = 9,
+    env_steps: int = 10_000,
 ) -> Table:
     """Measure rollouts of several sizes.
 
     Args:
         map_name: One of SMAC's maps.
         batches: Numbers of battles side by side.
+        threads: Numbers of threads, of the simulator and of torch each.
         rounds: Blocks measured of each.
         env_steps: Environment steps in one block, but at most 300 of each battle.
 
@@ -155,21 +190,24 @@ def measure(
         A row a size.
     """
     rows = []
-    for battles in batches:
-        say(f"rollout: {battles} battles on {map_name}")
-        rollouts = Rollouts(map_name, battles, TIMES * max(1, min(100, env_steps // battles // TIMES)))
+    for battles, number in itertools.product(batches, threads):
+        say(f"rollout: {battles} battles on {map_name}, {number} thread{'s' * (number > 1)}")
+        rollouts = Rollouts(map_name, battles, TIMES * max(1, min(100, env_steps // battles // TIMES)), number)
         cases = {"whole": rollouts.whole, "parts": rollouts.parts, "floor": rollouts.floor}
+        if number > 1:
+            cases["floor of one"] = rollouts.floor_of_one
         samples = interleave(cases, rounds)
-        whole, floor = samples["whole"], samples["floor"]
+        whole, floor, of_one = samples["whole"], samples["floor"], samples.get("floor of one", samples["floor"])
         parts = [part.median for part in (rollouts.policy, rollouts.simulator, rollouts.rest)]
         rows.append((
-            map_name, str(battles), f"{battles / whole.best:,.0f}", f"{battles / whole.median:,.0f}",
-            f"{whole.best / floor.best:.2f}", f"{floor.best * 1e6:,.0f}", f"{whole.best * 1e6:,.0f}",
+            map_name, str(battles), str(number), f"{battles / whole.best:,.0f}", f"{battles / whole.median:,.0f}",
+            f"{whole.best / floor.best:.2f}", f"{whole.best / of_one.best:.2f}",
+            f"{floor.best * 1e6:,.0f}", f"{whole.best * 1e6:,.0f}",
             *(f"{part / sum(parts):.0%}" for part in parts),
         ))  # fmt: skip
     header = (
-        "map", "battles", "env steps/s best", "median", "whole / bare policy", "µs bare policy", "µs whole",
-        "policy", "simulator", "recorder and loop",
+        "map", "battles", "threads", "env steps/s best", "median", "whole / bare policy", "/ bare policy on one",
+        "µs bare policy", "µs whole", "policy", "simulator", "recorder and loop",
     )  # fmt: skip
     return Table("Rollouts with the GRU policy", header, rows)
 
@@ -178,10 +216,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command line."""
     parser.add_argument("--map", default="3m")
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES))
+    parser.add_argument("--threads", nargs="+", type=int, default=[1], help="of the simulator and of torch each")
     parser.add_argument("--rounds", type=int, default=9, help="blocks measured of each size")
     parser.add_argument("--env_steps", type=int, default=10_000, help="environment steps in a block")
 
 
 def run(options: argparse.Namespace) -> list[Table]:
     """Measure as the command line says."""
-    return [measure(options.map, options.batches, rounds=options.rounds, env_steps=options.env_steps)]
+    sizes = {"threads": options.threads, "rounds": options.rounds, "env_steps": options.env_steps}
+    return [measure(options.map, options.batches, **sizes)]

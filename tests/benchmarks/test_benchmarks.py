@@ -35,9 +35,9 @@ def test_the_simulator_prints_a_row_for_each_combination(capsys):
 
 
 def test_rollouts_print_a_row_for_each_size_and_shares_of_the_whole(capsys):
-    run("rollout --batches 1 3 --rounds 1 --env_steps 12")
+    run("rollout --batches 1 3 --threads 1 2 --rounds 1 --env_steps 12")
     rows = rows_of(capsys)
-    assert [row[1] for row in rows] == ["1", "3"]
+    assert [row[1:3] for row in rows] == [["1", "1"], ["1", "2"], ["3", "1"], ["3", "2"]]
     assert all(98 <= sum(int(share.rstrip("%")) for share in row[-3:]) <= 102 for row in rows)
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +15,9 @@ from qmix_lightning.envs.battle.hindsight import Recording, see_again
 from qmix_lightning.envs.battle.observation import show
 from qmix_lightning.envs.battle.saving import as_tensor
 from qmix_lightning.envs.battle.state import UNIT, seen
+from qmix_lightning.envs.battle.threads import advance_together, at_most, see_together, usable
 from qmix_lightning.envs.battle.views import Views
+from qmix_lightning.envs.battle.world import RULES
 
 
 class Memory(NamedTuple):
@@ -78,61 +77,50 @@ class HostArena(Arena):
 
     Args:
         memory: The battles, as numpy arrays.
-        threads: Over which the battles are spread.
+        threads: Over which steps, and what is seen again, are spread. The few battles that start anew are not worth it.
     """
 
     device = torch.device("cpu")
 
     def __init__(self, memory: Memory, threads: int) -> None:
         self.memory, self.tensors = memory, tensors_of(memory)
-        self._pool, self._threads = ThreadPoolExecutor(threads) if threads > 1 else None, threads
+        self._threads = usable(threads)
+        self._shared_world = memory.world._replace(rules=np.frombuffer(memory.world.rules.tobytes(), RULES).copy())
         self._all = np.ones(len(memory.battles), dtype=np.bool_)
 
     def restart(self, which: Tensor | None) -> None:
         """Start battles anew."""
         battles, clocks, laws, world, lineup, views = self.memory
         chosen = self._all if which is None else np.ascontiguousarray(which.numpy(force=True))
-        self._spread(
-            lambda first, end: restart(battles, world, laws, clocks, lineup, views, chosen, first, end), len(battles)
-        )
+        restart(battles, world, laws, clocks, lineup, views, chosen, 0, len(battles))
 
     def advance(self, actions: Tensor) -> None:
         """Play one environment step of every battle; illegal actions are refused before anything happens."""
         battles, clocks, laws, world, _, views = self.memory
         chosen = np.ascontiguousarray(actions.numpy(force=True))  # another memory layout would be compiled anew
         self._refuse_illegal(chosen)
-        self._spread(lambda first, end: advance(battles, world, laws, clocks, views, chosen, first, end), len(battles))
+        if (threads := min(self._threads, len(battles))) == 1:
+            advance(battles, world, laws, clocks, views, chosen, 0, len(battles))
+        else:
+            with at_most(threads):
+                advance_together(battles, self._shared_world, laws, clocks, views, chosen, threads)
 
     def show(self) -> None:
         """Write what is seen of the battles as they stand."""
         battles, clocks, _, world, _, views = self.memory
-        self._spread(lambda first, end: show(battles, world, clocks, views, first, end), len(battles))
+        show(battles, world, clocks, views, 0, len(battles))
 
     def see(self, recording: Recording) -> None:
         """Write what was seen in recorded battles."""
-        arrays, world = Recording(*(tensor.numpy() for tensor in recording)), self.memory.world
+        arrays, threads = Recording(*(tensor.numpy() for tensor in recording)), self._threads
         n_units, n_fields = arrays.units.shape[2:]
-
-        def work(first: int, end: int) -> None:
-            battle = np.zeros(n_units, dtype=UNIT)  # one for each thread
-            see_again(arrays, battle, seen(battle, n_fields), world, first, end)
-
-        self._spread(work, len(arrays.units))
-
-    def close(self) -> None:
-        """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
-
-    def _spread(self, work: Callable[[int, int], Any], number: int) -> None:
-        """Let the threads share the work on this number of battles."""
-        if self._pool is None:
-            work(0, number)
+        battles = np.zeros((threads, n_units), dtype=UNIT)  # one for each thread
+        shown = seen(battles, n_fields)
+        if threads == 1:
+            see_again(arrays, battles[0], shown[0], self.memory.world, 0, len(arrays.units))
         else:
-            parts = min(self._threads, number)
-            bounds = [number * part // parts for part in range(parts + 1)] if parts else []
-            for done in [self._pool.submit(work, *ends) for ends in pairwise(bounds)]:
-                done.result()
+            with at_most(threads):
+                see_together(arrays, battles, shown, self._shared_world, threads)
 
     def _refuse_illegal(self, actions: NDArray[np.int64]) -> None:
         mask = self.memory.views.action_mask

@@ -51,6 +51,11 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     return cast(Callable[P, R], njit(cache=True, **_OPTIONS)(function))
 
 
+def parallel_kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a kernel whose ``prange`` loops are shared out over threads, none of which is given a bare record."""
+    return cast(Callable[P, R], njit(cache=True, parallel=True, **_OPTIONS)(function))
+
+
 class _Inlined(CPUDispatcher):
     """A function without a way in from Python, where numba itself would crash."""
 
