@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from qmix_lightning import GRUAgent, MLPAgent, QLearner
-from qmix_lightning.envs.base import AbstractEnvironment
 from qmix_lightning.envs.registry import make
 from qmix_lightning.exploration.random_policy import RandomPolicy
 from qmix_lightning.functional.graphs import GRAPHS, REHEARSALS
@@ -17,7 +16,8 @@ from qmix_lightning.rollout import batched
 
 pytestmark = pytest.mark.skipif("QMIX_LIGHTNING_FAR_DEVICE" not in os.environ, reason="needs a process of its own")
 if "QMIX_LIGHTNING_FAR_DEVICE" in os.environ:
-    from tests.accelerator.device import WAITS, FarGraph, FarTensor, launch, moved
+    from tests.accelerator.battles import FarBattles
+    from tests.accelerator.device import WAITS, FarGraph, moved
 
 MAP = "battle/3m"
 
@@ -34,47 +34,6 @@ def said(caplog, level=None):
     """What was logged of graphs."""
     ours = [record for record in caplog.records if record.name == "qmix_lightning.graphs"]
     return [record.getMessage() for record in ours if level in (None, record.levelname)]
-
-
-class FarBattles(AbstractEnvironment):
-    """Battles fought by kernels on the device, which a graph records as it does torch's."""
-
-    replayable = True
-
-    def __init__(self, *args, **options):
-        self._env = make(*args, **options)
-        self.spec, self.num_envs = self._env.spec, self._env.num_envs
-        self.info_keys, self.snapshot_keys = self._env.info_keys, self._env.snapshot_keys
-        self._view = self._env.reset(torch.zeros(self.num_envs, dtype=torch.bool)).apply(FarTensor)
-        action = torch.zeros(self.num_envs, self.spec.n_agents, dtype=torch.int64)
-        self._outcome = self._env._outcome.apply(FarTensor)
-        self._action, self._which = FarTensor(action), FarTensor(torch.ones(self.num_envs, dtype=torch.bool))
-        self.looks = 0
-
-    def reset(self, which=None):
-        if which is None:
-            self._which.fill_(True)
-        else:
-            self._which.copy_(which)
-        launch(lambda: self._env.reset(self._which.near))
-        return self._view
-
-    def step(self, action):
-        self._action.copy_(action)
-        launch(lambda: self._env.step(self._action.near))
-        return self._outcome
-
-    def look(self):
-        self.looks += 1
-
-    def seed(self, seed):
-        self._env.seed(seed)
-
-    def state_dict(self):
-        return self._env.state_dict()
-
-    def load_state_dict(self, state):
-        self._env.load_state_dict(state)
 
 
 class CountedLearner(QLearner):
