@@ -53,18 +53,20 @@ class CudaGraph:
     def capture(self, step: Callable[[], None], generators: Sequence[Generator]) -> None:
         """Record a step; other threads may use the GPU meanwhile."""
         drawn = (*generators, torch.cuda.default_generators[self._device.index])
-        before = [generator.clone_state() for generator in drawn]
-        try:
-            for generator in generators:
-                self._graph.register_generator_state(generator)
-            recording = torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local")
-            with torch.cuda.device(self._device), recording:
-                step()
-        except Exception:
-            # A recording that broke off leaves them waiting for its end, and nobody else could draw any more.
-            for generator, state in zip(drawn, before, strict=True):
-                generator.graphsafe_set_state(state)
-            raise
+        before, here = [generator.clone_state() for generator in drawn], torch.cuda.current_stream(self._device)
+        recording = torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local")
+        with torch.cuda.device(self._device):
+            try:
+                for generator in generators:
+                    self._graph.register_generator_state(generator)
+                with recording:
+                    step()
+            except Exception:
+                # One that broke off leaves its stream the current one, and generators of which nobody could draw.
+                torch.cuda.set_stream(here)
+                for generator, state in zip(drawn, before, strict=True):
+                    generator.graphsafe_set_state(state)
+                raise
 
     def replay(self) -> None:
         """Run what was recorded, on the current stream."""

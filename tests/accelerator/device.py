@@ -57,7 +57,8 @@ def compute(operation, args, kwargs):
     goal = None if kwargs.get("device") is None else torch.device(kwargs["device"]).type
     comes_back = (name == "_to_copy" and goal == "cpu") or (name == "copy_" and not isinstance(args[0], FarTensor))
     waits = comes_back or name in ("_local_scalar_dense", "nonzero", "equal")
-    if RECORDING is not None and (waits or (mixed and name != "_foreach_copy_")):
+    sent = name in ("copy_", "_to_copy") and not all(isinstance(tensor, FarTensor) for tensor in tensors)
+    if RECORDING is not None and (waits or sent):
         raise RuntimeError(f"{name}: operation not permitted when stream is capturing")
     if waits:
         WAITS[name] += 1

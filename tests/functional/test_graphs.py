@@ -45,6 +45,7 @@ def test_a_recording_that_breaks_off_leaves_numbers_to_be_drawn(caplog):
     for _ in range(REHEARSALS + 5):
         replayed()
     assert replayed.replays == 0
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
     torch.rand(3, device=device)
     again = Generator(device).manual_seed(1)
     expected = sum(torch.rand(3, device=device, generator=again) for _ in range(REHEARSALS + 5))
