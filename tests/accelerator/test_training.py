@@ -100,7 +100,7 @@ def exploring_as_on_the_cpu(monkeypatch):
     monkeypatch.setattr(batched, "Generator", lambda device: torch.Generator())
 
 
-def train(device, agent, mixer, *, steps=6, evaluate=True, battles="battle/3m", **options):
+def train(device, agent, mixer, *, steps=6, evaluate=True, battles="battle/3m", kind=QLearner, **options):
     """Train for some updates; what was recorded, and how the last evaluation ended."""
     pl.seed_everything(1)
     far = device != "cpu"
@@ -109,7 +109,7 @@ def train(device, agent, mixer, *, steps=6, evaluate=True, battles="battle/3m", 
     def made(network):
         return lambda spec: moved(network(spec)) if far else network(spec)
 
-    learner, record = QLearner(data.spec, made(agent), made(mixer)), Record()
+    learner, record = kind(data.spec, made(agent), made(mixer)), Record()
     trainer = quiet_trainer(
         steps,
         callbacks=[record, *[ReplayPriorities()] * options.get("prioritised", False)],
@@ -149,17 +149,35 @@ def test_an_update_waits_for_nothing_and_a_step_of_battles_on_the_cpu_for_its_ac
     assert all(set(waits) <= {"_to_copy"} for waits in record.waits[3:])
 
 
-def test_battles_policy_replay_and_update_there_are_those_here_and_nothing_comes_back(monkeypatch, caplog):
+class WaitingLearner(QLearner):
+    """Looks at what it does, which a graph cannot."""
+
+    def act(self, *args, **options):
+        action, memory = super().act(*args, **options)
+        assert int(action.max()) >= 0
+        return action, memory
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (QLearner, "The rollout step was recorded, and is replayed from a graph from now on."),
+        (WaitingLearner, "The rollout step is not replayed from a graph: RuntimeError: _local_scalar_dense: operation"),
+    ],
+    ids=["replayed", "called"],
+)
+def test_battles_policy_replay_and_update_there_are_those_here(kind, told, monkeypatch, caplog):
     monkeypatch.setitem(GRAPHS, "far", FarGraph)
     caplog.set_level("INFO", "qmix_lightning.graphs")
     here, ours = train("cpu", GRUAgent, QMixer, steps=20, compact=False)
     there, theirs = train(
-        "far", GRUAgent, QMixer, steps=20, compact=False, battles="tests.accelerator.battles:FarBattles"
+        "far", GRUAgent, QMixer, steps=20, compact=False, battles="tests.accelerator.battles:FarBattles", kind=kind
     )
     assert there.losses == pytest.approx(here.losses, rel=1e-4)
     assert there.env_steps == here.env_steps
     assert theirs == pytest.approx(ours, rel=1e-4)
-    assert any("is replayed from a graph from now on" in record.getMessage() for record in caplog.records)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "qmix_lightning.graphs"]
+    assert said.startswith(told)
 
 
 def test_battles_policy_replay_and_update_there_wait_only_for_who_ended_and_how_long_their_episodes_are(monkeypatch):
