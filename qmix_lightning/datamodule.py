@@ -230,7 +230,7 @@ class ReplayDataModule(LightningDataModule):
                 self._collect(policy, 1)
         with self._stage("sample"):
             batch = self.buffer.sample()
-            self.replayed_steps += self.ranks.sum(int(batch[MASK].sum()))
+            self.replayed_steps += self.ranks.sum(self.buffer.steps_drawn)
         if self.overlap:
             self.ahead.begin(self._snapshot(), self._due())
         return batch

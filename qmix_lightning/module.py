@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any, Literal, get_args
@@ -192,8 +192,8 @@ class QLearner(LightningModule):
         """The network that mixes the agents' values."""
         return self.loss.mixer_network.module  # type: ignore[no-any-return]
 
-    def epsilon(self, env_steps: int) -> float:
-        """Probability of a random action after so many environment steps."""
+    def epsilon(self, env_steps: int | Tensor) -> float | Tensor:
+        """Probability of a random action after so many environment steps; of a tensor, a tensor."""
         hp = self.hparams
         return linear(env_steps, hp["epsilon_start"], hp["epsilon_end"], hp["epsilon_steps"])
 
@@ -213,7 +213,7 @@ class QLearner(LightningModule):
         last_action: Tensor,
         memory: Tensor,
         *,
-        env_steps: int | None = None,
+        env_steps: int | Tensor | None = None,
         generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Choose one legal action for every agent; see :class:`~qmix_lightning.spec.Policy`."""
@@ -221,6 +221,10 @@ class QLearner(LightningModule):
         agent = self._greedy_agent if env_steps is None else self.agent
         policy = EpsilonGreedyPolicy(agent, agent, self.epsilon, self._autocast)
         return policy.act(observation, action_mask, last_action, memory, env_steps=env_steps, generator=generator)
+
+    def fixed(self) -> tuple[Hashable, ...]:
+        """What a graph of :meth:`act` depends on; see :class:`~qmix_lightning.spec.Replayable`."""
+        return self.policy.fixed()
 
     def snapshot(self) -> Policy:
         """Return a policy that stays as the agents are now, until the next call brings it up to date."""

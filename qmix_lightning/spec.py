@@ -7,6 +7,7 @@ observation, ``S`` state, ``H`` memory.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
@@ -131,6 +132,27 @@ class Policy(Protocol):
 
         Returns:
             The actions ``[B, N]`` int64 and the new memory ``[B, N, H]``.
+        """
+        ...
+
+
+@runtime_checkable
+class Replayable(Protocol):
+    """A policy of which an accelerator can record one call of ``act``, and replay it without asking Python again.
+
+    There ``act`` is given ``env_steps`` as a ``[]`` int64 tensor, returns a memory of the dtype that it was given, and
+    neither waits for the accelerator nor changes anything but tensors.
+
+    Example:
+        >>> isinstance(3, Replayable)
+        False
+    """
+
+    def fixed(self) -> tuple[Hashable, ...]:
+        """What a recording depends on: it is made anew when this changes.
+
+        Such as where parameters lie, their dtype, and the modes they are used in. The numbers in the parameters may
+        change.
         """
         ...
 

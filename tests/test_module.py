@@ -360,3 +360,20 @@ def test_a_decay_needs_a_last_update():
     words = "final_learning_rate is reached at the trainer's last update, but max_steps is -1. Set max_steps"
     with pytest.raises(ValueError, match=words):
         train(-1, trainer={"max_epochs": 1}, final_learning_rate=0.0)
+
+
+def test_networks_train_in_training_mode_after_an_evaluation():
+    modes = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            parts = (pl_module, pl_module.loss, pl_module.agent, pl_module.mixer, pl_module.target_agent)
+            modes.append([part.training for part in parts])
+
+        def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx):
+            assert not pl_module.agent.training
+
+    data = small_data()
+    trainer = quiet_trainer(4, callbacks=[Watch()], limit_val_batches=1, val_check_interval=2, num_sanity_val_steps=1)
+    trainer.fit(small_learner(data), data)
+    assert modes == [[True, True, True, True, False]] * 4

@@ -67,7 +67,7 @@ class TrainingMonitor(Callback):
         seconds = max(time.perf_counter() - self._since, 1e-9)
         with counted(trainer, "log"):
             scalars = {
-                "train/epsilon": learner.epsilon(data.env_steps),
+                "train/epsilon": float(learner.epsilon(data.env_steps)),
                 "train/env_steps": data.env_steps,
                 "train/episodes": data.ranks.sum(data.episodes),
                 "train/replay_episodes": data.ranks.sum(len(data.buffer)),

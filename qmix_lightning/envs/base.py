@@ -25,6 +25,8 @@ class AbstractEnvironment(ABC):
         snapshot_keys: Names of further entries ``[B, ...]`` of what :meth:`reset` and :meth:`step` return, from which,
             with the actions of an episode, :meth:`observe` makes observations, masks and state again; none if it
             cannot.
+        replayable: Whether :meth:`step` and ``reset(which)`` run on an accelerator alone, so that a graph may replay
+            them: they wait for nothing, change nothing but its memory, and return the same tensors in each call.
 
     Example:
         >>> from qmix_lightning.envs.registry import make
@@ -40,6 +42,7 @@ class AbstractEnvironment(ABC):
     num_envs: int
     info_keys: tuple[str, ...] = ()
     snapshot_keys: tuple[str, ...] = ()
+    replayable: bool = False
 
     @abstractmethod
     def reset(self, which: Tensor | None = None) -> TensorDict:
@@ -71,6 +74,9 @@ class AbstractEnvironment(ABC):
             ValueError: If an action is illegal, naming episode, agent and action. Where this method does not wait for
                 the step, as on a GPU, :meth:`state_dict` or a later :meth:`reset` raises it, at the latest that of all.
         """
+
+    def look(self) -> None:  # noqa: B027 (worlds that object at once have nothing left to say)
+        """Raise what steps had to object to that a graph replayed, as far as is known without waiting for them."""
 
     @abstractmethod
     def seed(self, seed: int) -> None:

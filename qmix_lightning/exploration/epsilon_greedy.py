@@ -12,13 +12,14 @@ from qmix_lightning.functional.compiling import kernel, may_compute, readable
 from qmix_lightning.functional.values import legal_argmax
 
 
-def epsilon_greedy(value: Tensor, mask: Tensor, epsilon: float, generator: Generator | None = None) -> Tensor:
+def epsilon_greedy(value: Tensor, mask: Tensor, epsilon: float | Tensor, generator: Generator | None = None) -> Tensor:
     """Choose, for each agent on its own, a uniformly random legal action with probability ε, else the best legal one.
 
     Args:
         value: ``[..., A]`` action values.
         mask: ``[..., A]`` bool, which actions are legal.
-        epsilon: Probability ε in [0, 1] of a random action, which may be the best one by chance.
+        epsilon: Probability ε in [0, 1] of a random action, which may be the best one by chance. A ``[]`` tensor,
+            on the device of ``value``, is not looked into.
         generator: Source of the random choices, on the device of ``value``; None is torch's own.
 
     Returns:
@@ -35,11 +36,12 @@ def epsilon_greedy(value: Tensor, mask: Tensor, epsilon: float, generator: Gener
     Source:
         Sutton and Barto, "Reinforcement Learning: An Introduction", 2018, section 2.2.
     """
-    if not 0.0 <= epsilon <= 1.0:
+    told = not isinstance(epsilon, Tensor)
+    if told and not 0.0 <= epsilon <= 1.0:
         raise ValueError(f"epsilon is a probability, expected a number from 0 to 1, got {epsilon}.")
     # One draw tells whether an agent explores, one which of its legal actions it then takes.
     draws = torch.rand(*value.shape[:-1], 2, device=value.device, generator=generator)
-    if value.dtype == torch.float32 and mask.shape == value.shape and may_compute() and readable(value, mask):
+    if told and value.dtype == torch.float32 and mask.shape == value.shape and may_compute() and readable(value, mask):
         values, legal, drawn = (tensor.numpy().reshape(-1, tensor.shape[-1]) for tensor in (value, mask, draws))
         chosen = np.empty(value.shape[:-1], dtype=np.int64)
         if _choose(values, legal, drawn, np.float32(epsilon), chosen.reshape(-1)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 
@@ -20,7 +20,7 @@ class EpsilonGreedyPolicy:
     Args:
         agent: Whose values exploring agents follow.
         greedy_agent: Whose values greedy agents follow.
-        epsilon: Probability ε of a random action, after so many environment steps.
+        epsilon: Probability ε of a random action, after so many environment steps; of a tensor, a tensor.
         autocast: What is opened around every call of the network, for mixed precision.
 
     Example:
@@ -37,7 +37,7 @@ class EpsilonGreedyPolicy:
         self,
         agent: AbstractAgent,
         greedy_agent: AbstractAgent,
-        epsilon: Callable[[int], float],
+        epsilon: Callable[[int | Tensor], float | Tensor],
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.agent, self.greedy_agent, self.epsilon, self.autocast = agent, greedy_agent, epsilon, autocast
@@ -53,7 +53,7 @@ class EpsilonGreedyPolicy:
         last_action: Tensor,
         memory: Tensor,
         *,
-        env_steps: int | None = None,
+        env_steps: int | Tensor | None = None,
         generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Choose one legal action for every agent."""
@@ -65,6 +65,18 @@ class EpsilonGreedyPolicy:
         if env_steps is None:
             return legal_argmax(value, action_mask), memory
         return epsilon_greedy(value, action_mask, self.epsilon(env_steps), generator), memory
+
+    def fixed(self) -> tuple[Hashable, ...]:
+        """What a graph of :meth:`act` depends on; see :class:`~qmix_lightning.spec.Replayable`."""
+        context, agents = self.autocast(), (self.agent, self.greedy_agent)
+        parts = [part for agent in agents for part in agent.modules()]
+        tensors = [tensor for agent in agents for tensor in (*agent.parameters(), *agent.buffers())]
+        return (
+            (type(context), getattr(context, "fast_dtype", None)),
+            *((part, part.training) for part in parts),
+            # A parameter that is moved stays the same tensor in another place.
+            *((id(tensor), tensor.data_ptr(), tensor.dtype) for tensor in tensors),
+        )
 
     def snapshot(self) -> EpsilonGreedyPolicy:
         """Copy of the agents as they are now."""

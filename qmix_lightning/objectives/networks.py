@@ -192,15 +192,6 @@ class AbstractNetworkOwner(TensorDictModuleBase, ABC):  # type: ignore[misc]
             if target is not None:
                 target.data.update_(self._modules[f"{name}_params"].data)
 
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode of the owner and, though they are no children, of its networks. Targets never train."""
-        super().train(mode)
-        for name in self._network_names:
-            self.__dict__[name].train(mode)
-            if name in self._twins:
-                self._twins[name].module.train(mode)
-        return self
-
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
         # A cast replaces buffers: the networks' own are cast too, and stay the ones that the loss saves.
@@ -220,6 +211,18 @@ class AbstractNetworkOwner(TensorDictModuleBase, ABC):  # type: ignore[misc]
         super().__setattr__(name, value)
         if params:
             self.networks_changed()
+        elif name == "training":
+            self._set_mode(value)
+
+    def _set_mode(self, training: bool) -> None:
+        """Give the networks, though they are no children, the mode of their owner. Targets never train.
+
+        Lightning, when an evaluation is over, sets it in each module that it finds without calling ``train``.
+        """
+        for name in self.__dict__.get("_network_names", ()):
+            self.__dict__[name].train(training)
+            if name in self._twins:
+                self._twins[name].module.train(training)
 
     def _share_parameters(self) -> None:
         for name in self._network_names:

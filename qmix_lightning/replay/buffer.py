@@ -37,6 +37,7 @@ class ReplayBuffer:
     Attributes:
         sampler: The sampler.
         storage: Where the episodes are.
+        steps_drawn: Steps played in the episodes of the last batch, which nobody need ask a GPU for.
 
     Raises:
         ValueError: If a batch is empty or larger than the buffer.
@@ -71,6 +72,7 @@ class ReplayBuffer:
             capacity, device, folder=folder, precision=precision, pack=pack, pin_memory=pin_memory
         )
         self._observe = observe
+        self.steps_drawn = 0
 
     def __len__(self) -> int:
         return len(self.storage)
@@ -100,7 +102,7 @@ class ReplayBuffer:
                 f"A batch takes {self.batch_size} episodes, the buffer holds {len(self)}. Play more before sampling."
             )
         place, weight = self.sampler.sample(len(self), self.batch_size)
-        batch = self.storage.read(place)
+        batch, self.steps_drawn = self.storage.read(place), self.storage.steps(place)
         if self._observe is not None:
             batch = self._observe(batch)
         if weight is not None:

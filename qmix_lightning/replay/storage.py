@@ -124,6 +124,10 @@ class EpisodeStorage:
         oldest = self.written - len(self)
         return number % self.capacity, (oldest <= number) & (number < self.written)
 
+    def steps(self, index: Tensor) -> int:
+        """Count the steps played in episodes ``[k]``, which the host knows wherever they are kept."""
+        return int(self._lengths[index].sum())
+
     def read(self, index: Tensor) -> TensorDict:
         """Copy episodes, cut behind the step after the last of the longest.
 

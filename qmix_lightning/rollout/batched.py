@@ -9,11 +9,12 @@ from tensordict import TensorDict
 from torch import Generator, Tensor
 
 from qmix_lightning.envs.base import AbstractEnvironment
+from qmix_lightning.functional.graphs import GRAPHS, ReplayedStep, say_why_not
 from qmix_lightning.rollout.base import AbstractRollout, ordinary_tensors
 from qmix_lightning.rollout.distant import DistantRecorder
 from qmix_lightning.rollout.episodes import WHOLE_VIEW, EpisodeRecorder
 from qmix_lightning.rollout.recording import Key
-from qmix_lightning.spec import ACTION_MASK, MASK, NO_ACTION, OBSERVATION, Policy
+from qmix_lightning.spec import ACTION_MASK, MASK, NO_ACTION, OBSERVATION, Policy, Replayable
 
 
 class BatchedRollout(AbstractRollout):
@@ -21,7 +22,8 @@ class BatchedRollout(AbstractRollout):
 
     The policy may live on another device than the environment, and calls may be made in inference mode: episodes are
     ordinary tensors, without a graph, on the environment's device. Where that is an accelerator, it is not asked at
-    every step whose episodes ended.
+    every step whose episodes ended, and if policy and environment say that they can be replayed, :meth:`step` does so
+    with a step that was recorded; :meth:`play` calls all operations one by one.
 
     Args:
         env: The battles. :meth:`play` seeds and restarts them too, so give evaluation its own.
@@ -57,6 +59,7 @@ class BatchedRollout(AbstractRollout):
     _view: TensorDict
     _memory: Tensor
     _last_action: Tensor
+    _steps_there: Tensor
 
     def __init__(
         self,
@@ -88,6 +91,8 @@ class BatchedRollout(AbstractRollout):
         self._playing = False
         self._generator: Generator | None = None
         self._generator_state: Tensor | None = None
+        self._graph: ReplayedStep | None = None
+        self._graph_of: tuple[Any, ...] = ()  # what the graph, or the lack of one, depends on
 
     def step(self, policy: Policy, *, explore: bool, times: int = 1) -> TensorDict | None:
         """Advance every battle by one step, so many times."""
@@ -96,11 +101,19 @@ class BatchedRollout(AbstractRollout):
                 self._begin(policy)
             if self._generator is None:
                 self._settle(policy.initial_memory(1).device)
+            recorder = self._recorder
+            graph = self._graph_for(policy, explore) if isinstance(recorder, DistantRecorder) else None
             for _ in range(times):
-                self._advance(policy, self.env_steps if explore else None)
+                if graph is not None and isinstance(recorder, DistantRecorder):
+                    recorder.make_room()
+                    graph()
+                else:
+                    self._advance(policy, self.env_steps if explore else None)
                 self._playing = True
                 self.env_steps += self.env.num_envs * self.replicas
-            taken = self._recorder.take()
+            if graph is not None:
+                self.env.look()
+            taken = recorder.take()
         if taken is None:
             return None
         self.episodes += len(taken[1])
@@ -196,18 +209,64 @@ class BatchedRollout(AbstractRollout):
         kind = EpisodeRecorder if self._view.get(ACTION_MASK).device.type == "cpu" else DistantRecorder
         self._recorder = kind(self.spec, self.env.num_envs, seen)
         self._recorder.begin(self._view)
+        self._graph_of = ()
 
     def _settle(self, device: torch.device) -> None:
         """Explore on the policy's device, which is known from the first step on, and take there what was loaded."""
         self._memory, self._last_action = self._memory.to(device), self._last_action.to(device)
-        self._generator = Generator(device)
+        self._generator, self._graph_of = Generator(device), ()
         fresh, kept = self._generator.manual_seed(self.seed).get_state(), self._generator_state
         if kept is not None and kept.shape == fresh.shape:
             self._generator.set_state(kept.cpu())
         elif kept is not None:  # Of another kind of device, which cannot be taken up.
             self._generator.manual_seed(self.seed + self.env_steps)
 
+    def _graph_for(self, policy: Policy, explore: bool) -> ReplayedStep | None:
+        """A step to be replayed, which ends in the memory that it began in; None if steps are to be called."""
+        fixed: tuple[Any, ...] = (policy, explore, *(policy.fixed() if isinstance(policy, Replayable) else ()))
+        if fixed != self._graph_of:
+            self._graph, self._graph_of = None, fixed
+            if obstacle := self._obstacle(policy):
+                say_why_not("rollout step", obstacle)
+            else:
+                self._graph = self._replayed(policy, explore)
+        if self._graph is not None:
+            self._steps_there.fill_(self.env_steps)
+        return self._graph
+
+    def _obstacle(self, policy: Policy) -> str:
+        """Why a step could not be replayed; empty if nothing is known to be in the way."""
+        here, there = self._view.get(OBSERVATION).device, self._memory.device
+        if here != there:
+            return f"battles are on {here} and agents on {there}. Put both on one accelerator."
+        if here.type not in GRAPHS:
+            return f"there are none on {here.type!r}, but on {', '.join(map(repr, GRAPHS))}."
+        if not self.env.replayable:
+            return f"{type(self.env).__name__} is not replayable: the host takes part in its steps."
+        if not isinstance(policy, Replayable):
+            return f"{type(policy).__name__} does not say what a graph would depend on. Give it the method fixed()."
+        return ""
+
+    def _replayed(self, policy: Policy, explore: bool) -> ReplayedStep:
+        self._memory, self._last_action = self._memory.clone(), self._last_action.clone()
+        self._steps_there = torch.zeros((), dtype=torch.int64, device=self._memory.device)
+        steps, generators = self._steps_there, [] if self._generator is None else [self._generator]
+
+        def step() -> None:
+            _, memory, last_action = self._after_a_step(policy, steps if explore else None)
+            self._memory.copy_(memory)
+            self._last_action.copy_(last_action)
+            steps.add_(self.env.num_envs * self.replicas)
+
+        return ReplayedStep(step, steps.device, generators, "rollout step")
+
     def _advance(self, policy: Policy, env_steps: int | None) -> None:
+        if isinstance(self._recorder, DistantRecorder):
+            self._recorder.make_room()
+        self._view, self._memory, self._last_action = self._after_a_step(policy, env_steps)
+
+    def _after_a_step(self, policy: Policy, env_steps: Any) -> tuple[TensorDict, Tensor, Tensor]:
+        """Play and record a step of every battle; what is then seen, remembered and was done last."""
         observation, action_mask = self._view.get(OBSERVATION), self._view.get(ACTION_MASK)
         here, there = observation.device, self._memory.device
         if here != there:
@@ -232,7 +291,7 @@ class BatchedRollout(AbstractRollout):
             self._recorder.begin(view, ended)
             which, fresh = ended.to(there), policy.initial_memory(len(ended)).to(memory.dtype)
             memory, action = memory.index_copy(0, which, fresh), action.index_fill(0, which, NO_ACTION)
-        self._view, self._memory, self._last_action = view, memory, action
+        return view, memory, action
 
     def _play_one_each(self, policy: Policy) -> TensorDict:
         self._begin(policy)

@@ -24,7 +24,9 @@ class DistantRecorder:
     It hands out the episodes of an :class:`~qmix_lightning.rollout.episodes.EpisodeRecorder`. Each battle writes into a
     ring of its own, at a column that moves on by 1 with each step and, where an episode ended, by 1 more, so that what
     was seen at its end stands beside what the next one begins with. The device moves the columns by itself; the host
-    follows them when it has read whose episodes ended, all steps at once.
+    follows them when it has read whose episodes ended, all steps at once. :meth:`record` and :meth:`begin` of battles
+    that ended touch the device alone, in memory that stays where it is from the first step on, so that a graph can
+    replay them; :meth:`make_room` is for the host.
 
     Args:
         spec: The task's sizes, of which only ``episode_limit`` T is needed: the rest comes with the first step.
@@ -38,6 +40,7 @@ class DistantRecorder:
         >>> recorder.begin(env.reset())
         >>> action = torch.ones(2, 2, dtype=torch.int64)
         >>> for _ in range(2):
+        ...     recorder.make_room()
         ...     outcome = env.step(action)
         ...     recorder.record(action, outcome)
         ...     over = outcome["done"].flatten().clone()
@@ -55,7 +58,9 @@ class DistantRecorder:
         self._record: dict[Key, Tensor] = {}  # [B n_columns + 1, ...], the last row being padding
         self._column: Tensor  # [B] int64, on the device
         self._first_row: Tensor  # [B] int64, on the device
-        self._done: list[Tensor] = []  # of each step that the host has not seen, [B] bool, on the device
+        self._done: Tensor  # [STEPS_UNSEEN, B] bool, on the device, who ended in the last steps, in a ring
+        self._next: Tensor  # [1] int64, on the device, where in it the next step is written
+        self._first, self._unseen = 0, 0  # where in it the steps begin that the host has not seen, and how many
         self._start, self._length = np.zeros(num_envs, dtype=np.int64), np.zeros(num_envs, dtype=np.int64)
         self._ended: list[tuple[Tensor, dict[Key, Tensor]]] = []
 
@@ -71,27 +76,37 @@ class DistantRecorder:
             device = view.get(self.seen[0]).device
             self._column = torch.zeros(self.num_envs, dtype=torch.int64, device=device)
             self._first_row = torch.arange(self.num_envs, device=device) * self._n_columns
-            self._start[:], self._length[:], self._done, self._ended = 0, 0, [], []
+            self._done = torch.zeros(STEPS_UNSEEN, self.num_envs, dtype=torch.bool, device=device)
+            self._next = torch.zeros(1, dtype=torch.int64, device=device)
+            self._start[:], self._length[:], self._first, self._unseen, self._ended = 0, 0, 0, 0, []
         else:
-            self._column = (self._column + which) % self._n_columns
+            self._column.add_(which).remainder_(self._n_columns)
         self._write({key: view.get(key) for key in self.seen})
+
+    def make_room(self) -> None:
+        """Count the step that is played next, whoever plays it; waits for the device where too many were not seen.
+
+        Raises:
+            RuntimeError: If a battle went on after its episode limit.
+        """
+        if self._unseen == STEPS_UNSEEN:
+            self._look()
+        self._unseen += 1
 
     def record(self, action: Tensor, outcome: TensorDict) -> None:
         """Write down one step of every battle; those that ended must :meth:`begin` anew before the next step.
 
+        Before each step :meth:`make_room`.
+
         Args:
             action: ``[B, N]`` int64, what was done.
             outcome: What ``step`` of the environment returned.
-
-        Raises:
-            RuntimeError: If a battle goes on after its episode limit, here or in :meth:`take`.
         """
-        if len(self._done) == STEPS_UNSEEN:
-            self._look()
         self._write({ACTION: action, **came_of(outcome)})
-        self._column = (self._column + 1) % self._n_columns
+        self._column.add_(1).remainder_(self._n_columns)
         self._write({key: outcome.get(key) for key in self.seen})
-        self._done.append(outcome.get("done").flatten().clone())
+        self._done.index_copy_(0, self._next, outcome.get("done").view(1, -1))
+        self._next.add_(1).remainder_(STEPS_UNSEEN)
 
     def take(self) -> tuple[Tensor, TensorDict] | None:
         """Hand out the episodes ``[k, T + 1]`` that ended since the last time, and whose they are; None if none did."""
@@ -114,7 +129,8 @@ class DistantRecorder:
         self._start[:], self._length[:] = 0, state["length"].numpy(force=True)
         rows, left = self._rows(np.arange(self.num_envs), self._start, self._length)
         device = self._column.device
-        self._column, where = torch.from_numpy(self._length).to(device), torch.from_numpy(rows[left >= 0]).to(device)
+        self._column.copy_(torch.from_numpy(self._length))
+        where = torch.from_numpy(rows[left >= 0]).to(device)
         for key, entry in state["entries"].items():
             self._make(key, entry.to(device))
             self._record[key].index_copy_(0, where, entry.to(device))
@@ -134,9 +150,10 @@ class DistantRecorder:
 
     def _look(self) -> None:
         """Wait for the device, and cut out the episodes that ended in the steps not seen so far."""
-        if not self._done:
+        if not self._unseen:
             return
-        steps, self._done = torch.stack(self._done).cpu().numpy(), []
+        steps = np.roll(self._done.cpu().numpy(), -self._first, axis=0)[: self._unseen]
+        self._first, self._unseen = (self._first + self._unseen) % STEPS_UNSEEN, 0
         which, start, length = [], [], []
         for done in steps:
             self._length += 1

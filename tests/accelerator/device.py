@@ -56,17 +56,91 @@ def compute(operation, args, kwargs):
         raise RuntimeError(f"{name}: expected all tensors on {DEVICE}, got one of {list(mixed[0].shape)} on the CPU")
     goal = None if kwargs.get("device") is None else torch.device(kwargs["device"]).type
     comes_back = (name == "_to_copy" and goal == "cpu") or (name == "copy_" and not isinstance(args[0], FarTensor))
-    if comes_back or name in ("_local_scalar_dense", "nonzero", "equal"):
+    waits = comes_back or name in ("_local_scalar_dense", "nonzero", "equal")
+    sent = name in ("copy_", "_to_copy") and not all(isinstance(tensor, FarTensor) for tensor in tensors)
+    if RECORDING is not None and (waits or sent):
+        raise RuntimeError(f"{name}: operation not permitted when stream is capturing")
+    if waits:
         WAITS[name] += 1
     near_args, near_kwargs = tree_map_only(FarTensor, lambda tensor: tensor.near, (args, kwargs))
     if goal == "far":
         near_kwargs["device"] = torch.device("cpu")
     near_kwargs.pop("pin_memory", None)
-    result = _FUSED.get(name, operation)(*near_args, **near_kwargs)
+    function = _FUSED.get(name, operation)
+    if RECORDING is None:
+        result = function(*near_args, **near_kwargs)
+    else:
+        result = RECORDING.add(function, near_args, near_kwargs, written(operation, near_args, near_kwargs))
     if comes_back or name == "_local_scalar_dense":
         return result
     known = {id(tensor.near): tensor for tensor in tensors if isinstance(tensor, FarTensor)}
     return tree_map_only(Tensor, lambda near: known[id(near)] if id(near) in known else FarTensor(near), result)
+
+
+def written(operation, args, kwargs):
+    """The tensors that an operation says it changes."""
+    named = dict(zip((argument.name for argument in operation._schema.arguments), args, strict=False)) | kwargs
+    changed = [a.name for a in operation._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+    return [leaf for name in changed for leaf in tree_flatten(named.get(name))[0] if isinstance(leaf, Tensor)]
+
+
+def launch(kernel):
+    """Run a kernel that is no operation of torch's, in the order of those that are."""
+    if RECORDING is None:
+        kernel()
+    else:
+        RECORDING.operations.append(kernel)
+
+
+class FarGraph:
+    """Operations recorded as CUDA records them: for their shapes only, without an effect, and without Python between.
+
+    What is drawn from a generator of the CPU is drawn anew in each replay, since the operation that draws is replayed.
+    """
+
+    def __init__(self, device):
+        self.operations, self._before = [], {}
+
+    def rehearse(self, step):
+        step()
+
+    def capture(self, step, generators):
+        global RECORDING
+        states, RECORDING = [generator.get_state() for generator in generators], self
+        try:
+            step()
+        except Exception as error:
+            raise RuntimeError("operation failed due to a previous error during capture") from error
+        finally:
+            RECORDING = None
+            for memory, content in self._before.values():
+                memory.copy_(content)
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
+            self._before.clear()
+
+    def replay(self):
+        for operation in self.operations:
+            operation()
+
+    def add(self, function, args, kwargs, changed):
+        """Record an operation; its result, which is in the memory that all replays will write to."""
+        for memory in (tensor.untyped_storage() for tensor in changed):
+            self._before.setdefault(memory.data_ptr(), (memory, memory.clone()))
+        result = function(*args, **kwargs)
+        kept = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, Tensor)]
+
+        def again():
+            made = [leaf for leaf in tree_flatten(function(*args, **kwargs))[0] if isinstance(leaf, Tensor)]
+            for old, new in zip(kept, made, strict=True):
+                if old.data_ptr() != new.data_ptr():  # neither a view nor changed in place
+                    old.copy_(new)
+
+        self.operations.append(again)
+        return result
+
+
+RECORDING: FarGraph | None = None
 
 
 def _gru_cell(x, m, memory, x_bias=None, m_bias=None):

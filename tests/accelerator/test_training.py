@@ -12,9 +12,9 @@ from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from qmix_lightning import GRUAgent, MLPAgent, QLearner, QMixer, ReplayDataModule, ReplayPriorities, VDNMixer
-from qmix_lightning.envs.base import AbstractEnvironment
 from qmix_lightning.envs.registry import make
 from qmix_lightning.exploration.epsilon_greedy import epsilon_greedy
+from qmix_lightning.functional.graphs import GRAPHS
 from qmix_lightning.rollout import batched
 from qmix_lightning.rollout.distant import STEPS_UNSEEN
 from qmix_lightning.spec import MASK
@@ -25,7 +25,8 @@ pytestmark = [
     pytest.mark.filterwarnings(LIGHTNINGS_OWN_WARNING),
 ]
 if "QMIX_LIGHTNING_FAR_DEVICE" in os.environ:
-    from tests.accelerator.device import DEVICE, WAITS, FarTensor, moved
+    from tests.accelerator.battles import FarBattles
+    from tests.accelerator.device import DEVICE, WAITS, FarGraph, FarTensor, moved
 
 
 class FarAccelerator(Accelerator):
@@ -99,16 +100,16 @@ def exploring_as_on_the_cpu(monkeypatch):
     monkeypatch.setattr(batched, "Generator", lambda device: torch.Generator())
 
 
-def train(device, agent, mixer, *, steps=6, evaluate=True, **options):
+def train(device, agent, mixer, *, steps=6, evaluate=True, battles="battle/3m", kind=QLearner, **options):
     """Train for some updates; what was recorded, and how the last evaluation ended."""
     pl.seed_everything(1)
     far = device != "cpu"
-    data = ReplayDataModule("battle/3m", seed=1, num_envs=8, batch_size=8, val_episodes=8, **options)
+    data = ReplayDataModule(battles, seed=1, num_envs=8, batch_size=8, val_episodes=8, **options)
 
     def made(network):
         return lambda spec: moved(network(spec)) if far else network(spec)
 
-    learner, record = QLearner(data.spec, made(agent), made(mixer)), Record()
+    learner, record = kind(data.spec, made(agent), made(mixer)), Record()
     trainer = quiet_trainer(
         steps,
         callbacks=[record, *[ReplayPriorities()] * options.get("prioritised", False)],
@@ -148,6 +149,49 @@ def test_an_update_waits_for_nothing_and_a_step_of_battles_on_the_cpu_for_its_ac
     assert all(set(waits) <= {"_to_copy"} for waits in record.waits[3:])
 
 
+class WaitingLearner(QLearner):
+    """Looks at what it does, which a graph cannot."""
+
+    def act(self, *args, **options):
+        action, memory = super().act(*args, **options)
+        assert int(action.max()) >= 0
+        return action, memory
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (QLearner, "The rollout step was recorded, and is replayed from a graph from now on."),
+        (WaitingLearner, "The rollout step is not replayed from a graph: RuntimeError: _local_scalar_dense: operation"),
+    ],
+    ids=["replayed", "called"],
+)
+def test_battles_policy_replay_and_update_there_are_those_here(kind, told, monkeypatch, caplog):
+    monkeypatch.setitem(GRAPHS, "far", FarGraph)
+    caplog.set_level("INFO", "qmix_lightning.graphs")
+    here, ours = train("cpu", GRUAgent, QMixer, steps=20, compact=False)
+    there, theirs = train(
+        "far", GRUAgent, QMixer, steps=20, compact=False, battles="tests.accelerator.battles:FarBattles", kind=kind
+    )
+    assert there.losses == pytest.approx(here.losses, rel=1e-4)
+    assert there.env_steps == here.env_steps
+    assert theirs == pytest.approx(ours, rel=1e-4)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "qmix_lightning.graphs"]
+    assert said.startswith(told)
+
+
+def test_battles_policy_replay_and_update_there_wait_only_for_who_ended_and_how_long_their_episodes_are(monkeypatch):
+    monkeypatch.setitem(GRAPHS, "far", FarGraph)
+    options = {"compact": False, "battles": "tests.accelerator.battles:FarBattles", "evaluate": False}
+    record, _ = train("far", GRUAgent, QMixer, steps=30, **options)
+    played = [0, *(after - before for before, after in pairwise(record.env_steps))]
+    assert sum(played) > 0
+    for steps, waits in list(zip(played, record.waits, strict=True))[1:]:
+        # Up to 16 steps of 8 battles are looked at once, and the lengths of what ended are asked for when it is kept.
+        assert waits.get("_to_copy", 0) <= (2 if steps else 0)
+        assert set(waits) <= {"_to_copy"}
+
+
 def test_actions_are_chosen_where_the_values_are():
     value, legal = torch.randn(64, 3, 9), torch.rand(64, 3, 9) < 0.5
     legal[..., 0] = True
@@ -168,24 +212,6 @@ def test_a_policy_there_plays_the_battles_of_one_here():
         played.append(rollout.step(learner, explore=True, times=60))
     assert len(played[0]) > 2
     assert (played[0] == played[1]).all()
-
-
-class FarBattles(AbstractEnvironment):
-    """Battles whose views are on the device."""
-
-    def __init__(self, *args, **options):
-        self._env = make(*args, **options)
-        self.spec, self.num_envs = self._env.spec, self._env.num_envs
-        self.info_keys, self.snapshot_keys = self._env.info_keys, self._env.snapshot_keys
-
-    def reset(self, which=None):
-        return self._env.reset(None if which is None else which.near).apply(FarTensor)
-
-    def step(self, action):
-        return self._env.step(action.near).apply(FarTensor)
-
-    def seed(self, seed):
-        self._env.seed(seed)
 
 
 @pytest.mark.parametrize("compact", [True, False])

@@ -80,3 +80,14 @@ def test_rows_without_a_legal_action_are_refused_by_the_compiled_loop_too():
     mask[1, 2] = False
     with torch.no_grad(), pytest.raises(ValueError, match=r"Expected a legal action .* none at index \[1, 2\]"):
         epsilon_greedy(torch.zeros(2, 3, 4), mask, 0.5)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.05, 0.3, 1.0])
+def test_an_epsilon_in_a_tensor_chooses_what_a_number_does(epsilon):
+    value, mask = torch.randn(500, 9), torch.rand(500, 9) < 0.5
+    mask[:, 4] = True
+    number, tensor = (
+        epsilon_greedy(value, mask, e, Generator().manual_seed(1))
+        for e in (epsilon, torch.tensor(epsilon, dtype=torch.float64))
+    )
+    assert torch.equal(number, tensor)

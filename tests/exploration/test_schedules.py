@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from qmix_lightning.exploration.schedules import linear
 
@@ -26,3 +27,9 @@ def test_a_way_without_length_is_refused():
 def test_a_negative_step_is_refused():
     with pytest.raises(ValueError, match="starts at step 0, got step -1"):
         linear(-1, 1.0, 0.0, 10)
+
+
+def test_a_tensor_is_followed_to_the_bit():
+    for start, end, steps in ((1.0, 0.05, 50_000), (0.0, 8.0, 7), (0.3, 0.3, 1)):
+        for step in (0, 1, 2, 3, 12_345, 49_999, 50_000, 10**9):
+            assert linear(torch.tensor(step), start, end, steps).item() == linear(step, start, end, steps)

@@ -188,3 +188,10 @@ def test_episodes_of_another_task_are_refused(played):
     buffer = filled(played)
     with pytest.raises(ValueError, match=r"\[8, 3, 3\] float32 as stored before, got \[8, 2, 3\]"):
         buffer.extend(played.clone().set(OBSERVATION, played[OBSERVATION][:, :, :2]))
+
+
+def test_it_tells_how_many_steps_were_drawn(played):
+    buffer = filled(played)
+    assert buffer.steps_drawn == 0
+    for _ in range(3):
+        assert int(buffer.sample()[MASK].sum()) == buffer.steps_drawn > 0

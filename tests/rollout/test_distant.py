@@ -25,6 +25,8 @@ def play(env, recorder, steps, taken_every, seed=0):
     for step in range(steps):
         action = random_legal(view, generator)
         view = env.step(action)
+        if isinstance(recorder, DistantRecorder):
+            recorder.make_room()
         ended = recorder.record(action, view)
         over = view["done"].flatten().clone()
         if isinstance(recorder, DistantRecorder):
@@ -68,6 +70,8 @@ def test_either_recorder_goes_on_from_the_state_of_the_other(kinds, steps):
         action = view[ACTION_MASK].int().argmax(-1)
         view = env.step(action)
         for recorder in recorders:
+            if isinstance(recorder, DistantRecorder):
+                recorder.make_room()
             recorder.record(action, view)
         over = view["done"].flatten().clone()
         taken = [recorder.take() for recorder in recorders]
@@ -91,6 +95,7 @@ def test_a_new_beginning_forgets_what_was_recorded():
     view = env.reset()
     recorder.begin(view)
     assert recorder.take() is None
+    recorder.make_room()
     recorder.record(view[ACTION_MASK].int().argmax(-1), env.step(view[ACTION_MASK].int().argmax(-1)))
     _, episodes = recorder.take() or (None, None)
     assert episodes is None or (episodes[MASK].sum(1) == 1).all()
@@ -103,6 +108,7 @@ def test_a_battle_that_outlives_its_limit_is_refused():
     for _ in range(6):
         action = view[ACTION_MASK].int().argmax(-1)
         view = env.step(action)
+        recorder.make_room()
         recorder.record(action, view.replace({"done": torch.zeros_like(view["done"])}))
     with pytest.raises(RuntimeError, match="Battle 0 goes on after 5 steps, the episode_limit of its spec"):
         recorder.take()

@@ -68,6 +68,9 @@ class Arena(ABC):
     def settle(self) -> None:  # noqa: B027 (where errors are raised at once nothing is open)
         """Raise what is still to be raised of the steps played so far."""
 
+    def look(self) -> None:  # noqa: B027 (where errors are raised at once nothing is open)
+        """Raise what is known by now of what is still to be raised."""
+
     def close(self) -> None:  # noqa: B027 (an arena may hold nothing that must be given back)
         """Give back what the processor holds."""
 

@@ -118,6 +118,7 @@ class BattleEnvironment(AbstractEnvironment):
         # Lightning evaluates in inference mode, and nobody else could write to what is made there.
         with torch.inference_mode(False):
             self._arena = _arena(memory, torch.device(device), threads)
+            self.replayable = self._arena.device.type == "cuda"
             self._battles, self._clocks, self._laws, _, self._lineup, self._views = self._arena.memory
             tensors = self._arena.tensors
             self._scene = TensorDict(
@@ -183,6 +184,10 @@ class BattleEnvironment(AbstractEnvironment):
         view: NDArray[Any] = self._battles.view()
         view.flags.writeable = False
         return view
+
+    def look(self) -> None:
+        """Raise an illegal action in the steps so far, if it is known by now; see :class:`AbstractEnvironment`."""
+        self._arena.look()
 
     def state_dict(self) -> dict[str, Any]:
         """Copy the battles under way, their clocks and random numbers, and what the last step brought.

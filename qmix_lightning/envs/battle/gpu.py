@@ -167,7 +167,7 @@ class GpuArena(Arena):
             self._faults.settle()
             self._which.fill_(True)
         else:
-            self._faults.look()
+            self.look()
             self._which.copy_(which, non_blocking=True)
         self._launch(_restart, len(self._which), self.memory, self._calls)
 
@@ -195,6 +195,10 @@ class GpuArena(Arena):
             arrays = Recording(*map(_array, recording))
             battles = _Scratch(_array(scratch, UNIT), _array(shown))
         self._launch(_see, threads, self.memory, arrays, battles)
+
+    def look(self) -> None:
+        """Raise an action that is known by now to have been illegal, without waiting for the steps played so far."""
+        self._faults.look()
 
     def settle(self) -> None:
         """Wait for the steps played so far, and raise an action in them that was illegal."""

@@ -152,3 +152,27 @@ def test_steps_run_on_the_current_stream():
         env.step(action)
         assert not stream.query()  # nobody waited for the step
     stream.synchronize()
+
+
+def look_until_all_is_known(env):
+    """Look thrice: a GPU may still owe the answer to an earlier look, and is asked anew when that has come."""
+    for _ in range(3):
+        if not SIMULATED:
+            torch.cuda.synchronize()
+        env.look()
+
+
+def test_a_look_raises_an_illegal_action_of_steps_that_nobody_called():
+    env = make("battle/3m", num_envs=2, device="cuda")
+    action = env.reset()[ACTION_MASK].int().argmax(-1)
+    env.look()
+    action[1, 2] = 99
+    env.step(action)
+    with pytest.raises(ValueError, match="Agent 2 of battle 1 could not take action 99 in an earlier step"):
+        look_until_all_is_known(env)
+    env.state_dict()  # said once
+
+
+def test_only_battles_on_a_gpu_are_replayable():
+    assert make("battle/3m", device="cuda").replayable == (not SIMULATED)
+    assert not make("battle/3m").replayable
