@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
@@ -41,17 +41,14 @@ class BestCheckpoint(ModelCheckpoint):
         self.tie = tie
         self._best_tie: float | None = None
         every, interval = (options.get(name) for name in ("every_n_train_steps", "train_time_interval"))
-        self._saves_between = bool(every) or interval is not None
+        if not every and interval is None:
+            # Nothing is saved but at evaluations: Lightning passes over what is not callable.
+            self.__dict__["on_train_batch_end"] = None
 
     @property
     def state_key(self) -> str:
         """Lightning's, so that checkpoints written by its own class are read, and the other way round."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Save, if it is not at evaluations only, which Lightning would find out by many questions at every step."""
-        if self._saves_between:
-            super().on_train_batch_end(trainer, pl_module, *args)
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Whether a checkpoint is to be kept, which then is the one that others are compared with.
