@@ -23,7 +23,7 @@ from lightning.pytorch.plugins import CheckpointIO
 
 from qmix_lightning.callbacks import BattleFilm, BattleProgress, BestCheckpoint, ReplayPriorities, cockpit
 from qmix_lightning.checkpointing import AtomicCheckpointIO
-from qmix_lightning.cli.overhead import NoProfiler, skip_empty_hooks
+from qmix_lightning.cli.overhead import NoProfiler, keep_freed_memory, skip_empty_hooks
 from qmix_lightning.cli.resume import WORDS, checkpoint_of, newest_run
 from qmix_lightning.cli.words import in_a_line, refuse, relative, say
 from qmix_lightning.datamodule import ReplayDataModule
@@ -171,6 +171,7 @@ class QMixCLI(LightningCLI):
         """Refuse what could not be trained or evaluated before anything is written."""
         skip_empty_hooks(self.trainer, self.model)
         if self.subcommand == "fit":
+            keep_freed_memory()
             self._refuse_unknown_monitor()
             self._refuse_endless_schedule()
         if self._checkpoint is not None:
