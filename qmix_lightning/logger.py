@@ -113,7 +113,7 @@ def boards(trainer: Trainer) -> list[EnvStepLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, EnvStepLogger)]
 
 
-def write(trainer: Trainer, scalars: Mapping[str, float]) -> None:
+def write(trainer: Trainer, scalars: Mapping[str, float], update: int | None = None) -> None:
     """Give scalars to all loggers of a trainer at once, on the first of its processes.
 
     ``LightningModule.log`` keeps account of means over batches and processes, which takes it 0.3 ms a scalar. Where
@@ -122,11 +122,13 @@ def write(trainer: Trainer, scalars: Mapping[str, float]) -> None:
     Args:
         trainer: Whose loggers.
         scalars: Numbers by tag.
+        update: To which they belong, as Lightning counts them, from 0; None is the one that was just finished. Our
+            logger goes by environment steps.
     """
     if trainer.is_global_zero:
+        update = max(trainer.global_step - 1, 0) if update is None else update
         for logger in trainer.loggers:
-            # As Lightning counts them, from 0; ours goes by environment steps.
-            logger.log_metrics(scalars, step=max(trainer.global_step - 1, 0))  # type: ignore[arg-type]
+            logger.log_metrics(scalars, step=update)  # type: ignore[arg-type]
 
 
 def is_logging_step(trainer: Trainer, every: int = 1) -> bool:
@@ -137,5 +139,7 @@ def is_logging_step(trainer: Trainer, every: int = 1) -> bool:
         every: Of how many logging steps one counts.
     """
     steps: int = trainer.log_every_n_steps * every  # type: ignore[attr-defined]
-    updated = (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
-    return bool(trainer.loggers) and updated and steps > 0 and trainer.global_step % steps == 0
+    # Asked by several with every batch: what mostly says no comes first.
+    if steps < 1 or trainer.global_step % steps or not trainer.loggers:
+        return False
+    return (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0

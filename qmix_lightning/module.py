@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from inspect import signature
 from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.plugins import MixedPrecision, Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import Generator, Tensor
@@ -21,13 +23,8 @@ from qmix_lightning.agents.inputs import previous_action
 from qmix_lightning.checkpointing import refuse_other_networks, refuse_other_task
 from qmix_lightning.exploration.epsilon_greedy_policy import EpsilonGreedyPolicy
 from qmix_lightning.exploration.schedules import linear
-from qmix_lightning.metrics.outcome import (
-    Deaths,
-    EpisodeLength,
-    EpisodeReturn,
-    WinRate,
-    final_value,
-)
+from qmix_lightning.logger import write
+from qmix_lightning.metrics.outcome import Deaths, EpisodeLength, EpisodeReturn, WinRate, final_value
 from qmix_lightning.mixers.base import Mixer
 from qmix_lightning.mixers.qmix import QMixer
 from qmix_lightning.objectives.qmixer import QMixerLoss
@@ -158,17 +155,11 @@ class QLearner(LightningModule):
             if target_update == "hard"
             else SoftUpdate(self.loss, tau=target_rate)
         )
-        self.metrics: Any = torch.nn.ModuleDict(
-            {
-                "win_rate": WinRate(),
-                "return": EpisodeReturn(),
-                "episode_length": EpisodeLength(),
-                "dead_allies": Deaths(),
-                "dead_enemies": Deaths(),
-            }
-        )
+        played: dict[str, Any] = {"win_rate": WinRate(), "return": EpisodeReturn(), "episode_length": EpisodeLength()}
+        self.metrics: Any = torch.nn.ModuleDict({**played, "dead_allies": Deaths(), "dead_enemies": Deaths()})
         self.evaluation: dict[str, tuple[float, float, float]] = {}
         self._snapshot: EpsilonGreedyPolicy | None = None
+        self._found: dict[str, Tensor] = {}
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute: which hook Lightning is in, thirty times a step, without asking if it is a parameter."""
@@ -238,19 +229,36 @@ class QLearner(LightningModule):
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
         """Loss of a batch of replayed episodes ``[B, L + 1]``, of which other processes may have other parts."""
         out = self.loss(batch)
-        steps, weight = self._shares(batch, out["loss"].dtype)
-        loss: Tensor = out["loss"] * weight
+        loss: Tensor = out["loss"]
+        steps: Tensor | float = 1.0
+        if self.trainer.world_size > 1:
+            steps, weight = self._shares(batch, loss.dtype)
+            loss = loss * weight
         if self._is_logging_step():
             error = batch[TD_ERROR].sqrt()[batch[MASK]].mean()
             means = {"td_error": error, "value": out["value"], "target": out["target"]}
-            self._log_train(loss=loss, **{name: mean * steps for name, mean in means.items()})
+            self._found = {"loss": loss.detach(), **{name: mean * steps for name, mean in means.items()}}
         return loss
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Log the norm of the gradient before it is clipped."""
-        if self._is_logging_step():
-            gradients = [p.grad for p in self.loss.parameters() if p.grad is not None]
-            self._log_train(grad_norm=torch.nn.utils.get_total_norm(gradients))
+    # Lightning asks for it at every step, and else it would be put together anew.
+    training_step.__signature__ = signature(training_step)  # type: ignore[attr-defined]
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the gradient, and log at logging steps what the step found and the norm before."""
+        norm, parameters = None, [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        by_norm = gradient_clip_algorithm in (None, GradClipAlgorithmType.NORM)
+        if (gradient_clip_val or 0) > 0 and by_norm and type(self.trainer.precision_plugin) is Precision:
+            # As Lightning does, but without asking whether it knows the algorithm, and the norm is to be had.
+            norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val or 0)
+        else:
+            if self._found:
+                norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        if self._found and norm is not None:
+            self._log_train(**self._found, grad_norm=norm)
+            self._found = {}
 
     def setup(self, stage: str) -> None:
         """Look at how the trainer computes.
@@ -354,16 +362,19 @@ class QLearner(LightningModule):
         return every > 0 and (self.global_step + 1) % every == 0
 
     def _log_train(self, **scalars: Tensor) -> None:
-        several = self.trainer.world_size > 1
-        self.log_dict({f"train/{name}": value for name, value in scalars.items()}, batch_size=1, sync_dist=several)
+        values = torch.stack(list(scalars.values())).detach()
+        if self.trainer.world_size > 1:
+            values = self.trainer.strategy.reduce(values, reduce_op="mean")
+        # Where whoever asks for what `log` was told finds it; but that does its accounts at every step from then on.
+        names = [f"train/{name}" for name in scalars]
+        self.trainer.callback_metrics.update(zip(names, values, strict=True))
+        write(self.trainer, dict(zip(names, values.tolist(), strict=True)), self.global_step)
 
-    def _shares(self, batch: TensorDict, dtype: torch.dtype) -> tuple[Tensor | float, Tensor | float]:
+    def _shares(self, batch: TensorDict, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """What this process's mean over steps, and its weighted mean, count in the mean over all processes.
 
         Parts of a batch have different numbers of steps, so that the mean of their means is not the mean of the batch.
         """
-        if self.trainer.world_size == 1:
-            return 1.0, 1.0
         mask, key = batch[MASK], self.loss.tensor_keys.priority_weight
         weight = mask if key is None else mask * batch[key]
         ours = torch.stack([mask.sum().to(dtype), weight.sum().to(dtype)])

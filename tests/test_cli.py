@@ -215,7 +215,7 @@ def test_a_second_run_has_a_folder_of_its_own_and_repeats_the_first(tmp_path, mo
 
 def test_the_last_checkpoint_is_the_end_and_the_best_the_first_of_the_best(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    # Nobody wins within five updates: the first evaluation stays the best. After the fifth update there is none.
+    # Nobody wins or earns within five updates: the first evaluation stays the best. After the fifth there is none.
     qmix("fit", "--config", BATTLE, *SMALL, "--trainer.max_steps=5")
     folder = tmp_path / "logs/battle-3m/version_0/checkpoints"
     steps = {path.name: torch.load(path, weights_only=True)["global_step"] for path in folder.glob("*.ckpt")}

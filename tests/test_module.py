@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule
 from torch.nn.utils import clip_grad_norm_
 
 from qmix_lightning.agents.mlp import MLPAgent
@@ -109,6 +109,43 @@ def test_lightning_trains_as_a_bare_loop_does(name, mixer):
             torch.testing.assert_close(logged[f"train/{key}"], number)
     torch.testing.assert_close(online(learner), online(bare))
     torch.testing.assert_close(targets(learner), targets(bare))
+
+
+class Norms(Callback):
+    """Keeps the norm of every gradient before it is clipped."""
+
+    def __init__(self):
+        self.before = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.before.append(torch.nn.utils.get_total_norm([p.grad for p in pl_module.loss.parameters()]))
+
+
+CLIPS = [(0.01, None), (0.01, "norm"), (0.01, "value"), (None, None), (0, "norm")]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
+@pytest.mark.parametrize(("value", "algorithm"), CLIPS)
+def test_gradients_are_clipped_as_lightning_does_and_their_norm_before_is_logged(precision, value, algorithm):
+    class Lightnings(QLearner):
+        configure_gradient_clipping = LightningModule.configure_gradient_clipping
+
+    clip = {"gradient_clip_val": value, "gradient_clip_algorithm": algorithm, "precision": precision}
+    torch.manual_seed(1)
+    data, norms = small_data(), Norms()
+    theirs = Lightnings(data.spec, agent=small_agent, mixer=small_mixer)
+    quiet_trainer(4, callbacks=[norms], **clip).fit(theirs, data)
+    ours, _, watch = train(4, trainer=clip)
+    assert equal(ours.state_dict(), theirs.state_dict())
+    logged = torch.stack([each["train/grad_norm"] for each in watch.logged])
+    torch.testing.assert_close(logged, torch.stack(norms.before), check_dtype=False)
+
+
+def test_what_a_step_found_is_logged_once_for_all_of_its_parts():
+    _, _, watch = train(3, trainer={"accumulate_grad_batches": 2, "log_every_n_steps": 2})
+    found = [each.get("train/loss") for each in watch.logged]
+    assert [number is None for number in found] == [True, True, True, False, False, False]
+    assert found[3] == found[4] == found[5]
 
 
 @pytest.mark.parametrize("agent", [small_agent, partial(MLPAgent, hidden_size=8)])

@@ -1,5 +1,6 @@
 """What is added to a training run: monitoring, progress, the priorities of replay, and targets of other modules."""
 
+from qmix_lightning.callbacks.best import BestCheckpoint
 from qmix_lightning.callbacks.dashboard import CockpitLayout, cockpit
 from qmix_lightning.callbacks.evaluation import EvaluationMonitor
 from qmix_lightning.callbacks.film import BattleFilm
@@ -16,6 +17,7 @@ from qmix_lightning.callbacks.target_networks import TargetUpdater
 __all__ = [
     "BattleFilm",
     "BattleProgress",
+    "BestCheckpoint",
     "CockpitLayout",
     "EnvStepSchedule",
     "EvaluationMonitor",

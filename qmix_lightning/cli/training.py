@@ -21,9 +21,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
 
-from qmix_lightning.callbacks import BattleFilm, BattleProgress, ReplayPriorities, cockpit
+from qmix_lightning.callbacks import BattleFilm, BattleProgress, BestCheckpoint, ReplayPriorities, cockpit
 from qmix_lightning.checkpointing import AtomicCheckpointIO
-from qmix_lightning.cli.overhead import NoProfiler, skip_empty_hooks
+from qmix_lightning.cli.overhead import NoProfiler, keep_freed_memory, skip_empty_hooks
 from qmix_lightning.cli.resume import WORDS, checkpoint_of, newest_run
 from qmix_lightning.cli.words import in_a_line, refuse, relative, say
 from qmix_lightning.datamodule import ReplayDataModule
@@ -72,7 +72,7 @@ class QMixCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Let the environment tell the learner the task's sizes, and make the checkpoint an option of its own."""
         parser.link_arguments("data.spec", "model.spec", apply_on="instantiate")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_class_arguments(BattleFilm, "film")
         parser.set_defaults(
             {
@@ -171,6 +171,7 @@ class QMixCLI(LightningCLI):
         """Refuse what could not be trained or evaluated before anything is written."""
         skip_empty_hooks(self.trainer, self.model)
         if self.subcommand == "fit":
+            keep_freed_memory()
             self._refuse_unknown_monitor()
             self._refuse_endless_schedule()
         if self._checkpoint is not None:
@@ -244,13 +245,15 @@ class QMixCLI(LightningCLI):
             refuse(f"{folder} holds another run (config.yaml). Choose an empty folder, or move it away.")
 
     def _refuse_unknown_monitor(self) -> None:
-        monitor, told = self._get(self.config, "checkpoint")["monitor"], self.datamodule.rollout.info_keys
-        known = ["return", "episode_length", *(name for name, key in OUTCOMES.items() if key in told)]
-        if monitor is not None and monitor.startswith("val/") and monitor.removeprefix("val/") not in known:
-            refuse(
-                f"checkpoint.monitor is {monitor!r}, which {self.datamodule.env} does not tell. Choose one of"
-                f" {', '.join(f'val/{name}' for name in known)}."
-            )
+        known = ["return", "episode_length"]
+        known += [name for name, key in OUTCOMES.items() if key in self.datamodule.rollout.info_keys]
+        for option in ("monitor", "tie"):
+            figure = self._get(self.config, "checkpoint")[option]
+            if figure is not None and figure.startswith("val/") and figure.removeprefix("val/") not in known:
+                refuse(
+                    f"checkpoint.{option} is {figure!r}, which {self.datamodule.env} does not tell. Choose one of"
+                    f" {', '.join(f'val/{name}' for name in known)}."
+                )
 
     def _refuse_unfit_checkpoint(self, path: str) -> None:
         if not Path(path).is_file():

@@ -5,10 +5,12 @@ import torch
 import yaml
 
 from qmix_lightning.cli.resume import newest_run
+from tests.callbacks.boards import points
 from tests.training import LIGHTNINGS_OWN_WARNING, ROOT, SMALL, qmix
 
 pytestmark = pytest.mark.filterwarnings(LIGHTNINGS_OWN_WARNING)
 
+BATTLE = ROOT / "recipes/battle/3m.yaml"
 GAME = ROOT / "recipes/matrix/two_step_vdn.yaml"
 RUN = "logs/matrix-two_step/version_0"
 
@@ -54,6 +56,30 @@ def test_the_last_and_the_best_can_be_evaluated(here, capsys):
         qmix("validate", "--config", GAME, *SMALL, "--ckpt_path", word)
         assert "untrained" not in capsys.readouterr().out
     assert sorted(here.rglob("*")) == before
+
+
+def test_of_equal_win_rates_the_best_earned_most_also_in_a_run_that_went_on(here, capsys):
+    # Steps so large that play changes from one evaluation to the next; nobody wins.
+    model = "--model.learning_rate=0.05", "--model.final_learning_rate=null", "--model.greedy_network=online"
+    restless = ("--seed_everything=10", *model, "--data.val_episodes=4", "--film.every=0")
+    run = here / "logs/battle-3m/version_0"
+    bests = []
+    for updates in (4, 8):
+        given = ("--config", BATTLE, *SMALL, *restless, f"--trainer.max_steps={updates}")
+        qmix("fit", *given, "--ckpt_path", "last")
+        figures = [[value for _, value in points(run, f"val/{name}")] for name in ("win_rate", "return")]
+        evaluations = list(zip(*figures, strict=True))
+        assert len(evaluations) == updates / 2
+        bests.append(2 * (evaluations.index(max(evaluations)) + 1))
+        (best,) = (run / "checkpoints").glob("best*")
+        assert best.stem == f"best-step={bests[-1]}"
+        said = []
+        for path in ("best", best):
+            capsys.readouterr()
+            qmix("validate", *given, "--ckpt_path", path)
+            said.append(capsys.readouterr().out)
+        assert said[0] == said[1]
+    assert bests[-1] > 2, "the first should not have stayed the best, or nothing was tried"
 
 
 @pytest.mark.parametrize("word", ["last", "best"])
