@@ -139,14 +139,8 @@ class QLearner(LightningModule):
             TensorDictModule(previous_action, [ACTION], [LAST_ACTION]),
             TensorDictModule(agent(self.spec), [OBSERVATION, LAST_ACTION], [ACTION_VALUE]),
         )
-        self.loss = QMixerLoss(
-            network,
-            mixer(self.spec),
-            loss_function=loss_function,
-            double_q=double_q,
-            layout="episode",
-            diagnostics=True,
-        )
+        options: dict[str, Any] = {"loss_function": loss_function, "double_q": double_q}
+        self.loss = QMixerLoss(network, mixer(self.spec), layout="episode", diagnostics=True, **options)
         self.loss.set_keys(mask=MASK)
         decay = {"lmbda": lmbda} if estimator == "td_lambda" else {}
         self.loss.make_value_estimator(estimator.replace("_", ""), gamma=gamma, **decay)
@@ -249,9 +243,9 @@ class QLearner(LightningModule):
         """Clip the gradient, and log at logging steps what the step found and the norm before."""
         norm, parameters = None, [parameter for group in optimizer.param_groups for parameter in group["params"]]
         by_norm = gradient_clip_algorithm in (None, GradClipAlgorithmType.NORM)
-        if (gradient_clip_val or 0) > 0 and by_norm and type(self.trainer.precision_plugin) is Precision:
-            # As Lightning does, but without asking whether it knows the algorithm, and the norm is to be had.
-            norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val or 0)
+        if gradient_clip_val and gradient_clip_val > 0 and by_norm and type(self.trainer.precision_plugin) is Precision:
+            # As Lightning does, but the norm is to be had.
+            norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
         else:
             if self._found:
                 norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
