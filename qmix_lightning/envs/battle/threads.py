@@ -36,9 +36,8 @@ def advance_together(
 def _advance_part(
     battles: Any, w: Any, laws: Any, clocks: Any, views: Any, actions: Any, part: int, parts: int
 ) -> None:
-    world = World(
-        w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0]
-    )  # loops that are shared out take no record but in an array
+    # Put together here: loops that are shared out are given no record but in an array.
+    world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
     n_battles = battles.shape[0]
     for b in range(n_battles * part // parts, n_battles * (part + 1) // parts):
         play_step(battles[b], world, laws[b], clocks[b], views, actions[b], b)
