@@ -128,9 +128,9 @@ def test_episodes_take_up_room_for_what_was_played_only(tmp_path):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("options", [{}, {"precision": "float16", "pack": True}], ids=str)
 def test_a_replay_on_a_gpu_makes_the_same_batches_and_waits_for_nothing(options):
-    # Not run so far: no GPU was at hand.
     ours, plain = filled(**options, device="cuda"), filled(**options)
     ours.sample()
     torch.cuda.set_sync_debug_mode("error")

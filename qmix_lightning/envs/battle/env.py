@@ -20,7 +20,7 @@ from qmix_lightning.envs.battle.driver import require_gpu
 from qmix_lightning.envs.battle.engine import trace
 from qmix_lightning.envs.battle.hindsight import look_back
 from qmix_lightning.envs.battle.options import SmacOptions, smac_options
-from qmix_lightning.envs.battle.physics import Physics
+from qmix_lightning.envs.battle.physics import LAWS, Physics
 from qmix_lightning.envs.battle.saving import as_tensor, layout, refuse_other_battles
 from qmix_lightning.envs.battle.scenario import Scenario, load_scenario
 from qmix_lightning.envs.battle.spawning import ENEMY_ORDERS, EnemyOrder, lineup_of
@@ -145,10 +145,9 @@ class BattleEnvironment(AbstractEnvironment):
 
     def seed(self, seed: int) -> None:
         """Make the battles that start at the next full reset, and after, depend on this seed alone."""
-        bytes_of = self._arena.tensors["clocks"]
-        clocks = bytes_of.numpy(force=True).view(CLOCK)[:, 0]  # on the CPU the clocks themselves
+        clocks = self._here("clocks", CLOCK)[:, 0]
         start_keys(clocks, np.uint64(operator.index(seed) % 2**64), self._first)
-        bytes_of.copy_(as_tensor(clocks))
+        self._arena.tensors["clocks"].copy_(as_tensor(clocks))
 
     def reset(self, which: Tensor | None = None) -> TensorDict:
         """Start new battles; see :class:`AbstractEnvironment`."""
@@ -174,14 +173,18 @@ class BattleEnvironment(AbstractEnvironment):
             ``[8, B, U]`` (``step_mul``) :data:`~qmix_lightning.envs.battle.state.UNIT` after each game loop; the last
             is where :meth:`step` will lead.
         """
-        loops = np.zeros((int(self.world.rules.step_mul), *self._battles.shape), dtype=UNIT)
-        trace(self._battles.copy(), self.world, self._laws, self._clocks.copy(), action.numpy(), loops)
+        battles, laws, clocks = self.units, self._here("laws", LAWS)[:, 0], self._here("clocks", CLOCK)[:, 0]
+        loops = np.zeros((int(self.world.rules.step_mul), *battles.shape), dtype=UNIT)
+        trace(battles.copy(), self.world, laws, clocks.copy(), action.numpy(force=True), loops)
         return loops
 
     @property
     def units(self) -> NDArray[Any]:
-        """The units as they are, ``[B, U]`` :data:`~qmix_lightning.envs.battle.state.UNIT`; not to be written to."""
-        view: NDArray[Any] = self._battles.view()
+        """The units as they are, ``[B, U]`` :data:`~qmix_lightning.envs.battle.state.UNIT`; not to be written to.
+
+        Those on a GPU are waited for and copied.
+        """
+        view = self._here("battles", UNIT)
         view.flags.writeable = False
         return view
 
@@ -219,6 +222,11 @@ class BattleEnvironment(AbstractEnvironment):
     def close(self) -> None:
         """Give back what the battles hold, such as threads."""
         self._arena.close()
+
+    def _here(self, name: str, kind: np.dtype[Any]) -> NDArray[Any]:
+        """Records of the arena ``[B, ...]``: on the CPU themselves, from a GPU copies."""
+        records: NDArray[Any] = self._arena.tensors[name].numpy(force=True).view(kind)
+        return records
 
 
 def _layout(tensor: Tensor) -> str:

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numba import cuda
 from numba.core import config
-from numba.core.errors import NumbaPerformanceWarning
 from torch import Tensor
 
 from qmix_lightning.envs.battle.arena import Arena, Memory, tensors_of
@@ -238,7 +237,8 @@ class GpuArena(Arena):
 def _launcher(kernel: Any, blocks: int, stream: int, arguments: tuple[Any, ...]) -> Any:
     """A kernel that is ready to run: specialised to its arguments, it does not look at their types in every call."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Grid size", NumbaPerformanceWarning)  # Few battles do not fill a GPU.
+        # Few battles do not fill a GPU. The warning's class is numba-cuda's own, and its words are in bold.
+        warnings.filterwarnings("ignore", ".*Grid size")
         return kernel.specialize(*arguments)[blocks, BLOCK, cuda.external_stream(stream) if stream else 0]
 
 
