@@ -27,6 +27,7 @@ from qmix_lightning.logger import write
 from qmix_lightning.metrics.outcome import Deaths, EpisodeLength, EpisodeReturn, WinRate, final_value
 from qmix_lightning.mixers.base import Mixer
 from qmix_lightning.mixers.qmix import QMixer
+from qmix_lightning.objectives.graphed import GraphedLoss
 from qmix_lightning.objectives.qmixer import QMixerLoss
 from qmix_lightning.objectives.target_update.hard import HardUpdate
 from qmix_lightning.objectives.target_update.soft import SoftUpdate
@@ -152,6 +153,7 @@ class QLearner(LightningModule):
         played: dict[str, Any] = {"win_rate": WinRate(), "return": EpisodeReturn(), "episode_length": EpisodeLength()}
         self.metrics: Any = torch.nn.ModuleDict({**played, "dead_allies": Deaths(), "dead_enemies": Deaths()})
         self.evaluation: dict[str, tuple[float, float, float]] = {}
+        self._graphed = GraphedLoss(self.loss, self.spec.episode_limit + 1)
         self._snapshot: EpsilonGreedyPolicy | None = None
         self._found: dict[str, Tensor] = {}
 
@@ -222,7 +224,7 @@ class QLearner(LightningModule):
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
         """Loss of a batch of replayed episodes ``[B, L + 1]``, of which other processes may have other parts."""
-        out = self.loss(batch)
+        out = self._graphed(batch)
         loss: Tensor = out["loss"]
         steps: Tensor | float = 1.0
         if self.trainer.world_size > 1:
@@ -271,7 +273,9 @@ class QLearner(LightningModule):
         hp, parameters = self.hparams, list(self.loss.parameters())
         optimizer: Optimizer
         if hp["optimizer"] == "adam":
-            optimizer = Adam(parameters, lr=hp["learning_rate"])
+            # One kernel for many, but for scaled gradients, which Lightning does not clip for it.
+            fused = self.device.type == "cuda" and self.trainer.precision != "16-mixed"
+            optimizer = Adam(parameters, lr=hp["learning_rate"], fused=fused or None)
         else:
             optimizer = RMSprop(parameters, lr=hp["learning_rate"], alpha=0.99, eps=1e-5)
         # In the same breath as its steps: what Lightning saves after one is consistent.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Generator
@@ -30,17 +30,23 @@ class Graph(Protocol):
         """Run what was recorded."""
         ...
 
+    def beside(self) -> Graph:
+        """Another graph, in the same memory, of which no two ever run at a time."""
+        ...
+
 
 class CudaGraph:
     """A :class:`Graph` of a GPU.
 
     Args:
         device: Which GPU.
+        pool: Memory that it shares with other graphs; None gives it some of its own.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, pool: Any = None) -> None:
         self._device, self._stream = device, torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._graph = torch.cuda.CUDAGraph()
+        self._pool = torch.cuda.graph_pool_handle() if pool is None else pool
 
     def rehearse(self, step: Callable[[], None]) -> None:
         """Run a step on the stream of the recording."""
@@ -54,7 +60,7 @@ class CudaGraph:
         """Record a step; other threads may use the GPU meanwhile."""
         drawn = (*generators, torch.cuda.default_generators[self._device.index])
         before, here = [generator.clone_state() for generator in drawn], torch.cuda.current_stream(self._device)
-        recording = torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local")
+        recording = torch.cuda.graph(self._graph, self._pool, self._stream, capture_error_mode="thread_local")
         with torch.cuda.device(self._device):
             try:
                 for generator in generators:
@@ -71,6 +77,12 @@ class CudaGraph:
     def replay(self) -> None:
         """Run what was recorded, on the current stream."""
         self._graph.replay()
+
+    def beside(self) -> CudaGraph:
+        """Another graph, in the same memory and recorded on the same stream, as a gradient needs it."""
+        graph = CudaGraph(self._device, self._pool)
+        graph._stream = self._stream
+        return graph
 
 
 GRAPHS: Final[dict[str, Callable[[torch.device], Graph]]] = {"cuda": CudaGraph}
@@ -116,14 +128,21 @@ class ReplayedStep:
         try:
             graph.capture(self._step, self._generators)
         except Exception as error:  # whatever it is: the step itself will raise it again if it is no matter of graphs
-            # The end of a recording that broke off raises, too, and says less than what broke it.
-            cause = error.__context__ or error
-            say_why_not(self._name, f"{type(cause).__name__}: {cause}")
+            say_why_not(self._name, error)
             self._graph = None
         else:
-            _LOG.info("The %s was recorded, and is replayed from a graph from now on.", self._name)
+            say_since_when(self._name)
 
 
-def say_why_not(name: str, reason: str) -> None:
+def say_since_when(name: str) -> None:
+    """Log that a step is replayed."""
+    _LOG.info("The %s was recorded, and is replayed from a graph from now on.", name)
+
+
+def say_why_not(name: str, reason: str | Exception) -> None:
     """Log why a step is called operation by operation instead of being replayed."""
+    if isinstance(reason, Exception):
+        # The end of a recording that broke off raises, too, and says less than what broke it.
+        cause = reason.__context__ or reason
+        reason = f"{type(cause).__name__}: {cause}"
     _LOG.warning("The %s is not replayed from a graph: %s", name, reason)

@@ -253,6 +253,12 @@ def found(tensordict: TensorDictBase, key: NestedKey) -> Any:
     return entry
 
 
+def write_error(tensordict: TensorDictBase, key: NestedKey, error: Tensor) -> None:
+    """Write the error of each step into a batch; what is locked, as memory-mapped data are, is written over."""
+    write = tensordict.set_ if tensordict.is_locked and key in tensordict else tensordict.set
+    write(key, error)
+
+
 def _weight(weight: Tensor, shape: Size) -> Tensor:
     came = weight.shape
     weight = weight.reshape(*came, *[1] * (len(shape) - len(came)))

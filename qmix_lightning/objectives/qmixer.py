@@ -29,6 +29,7 @@ from qmix_lightning.objectives.batch import (
     refuse_misplaced_steps,
     refuse_negative_weights,
     unequal_shapes,
+    write_error,
 )
 from qmix_lightning.objectives.factored_value import FactoredValue, find_head
 from qmix_lightning.objectives.layouts import Layout, episodes, transitions, unrolled
@@ -307,7 +308,7 @@ class QMixerLoss(AbstractLoss):
         """
         self.warn_without_update()
         keys, estimator = self.tensor_keys, self._value_estimator
-        self._follow_networks()
+        self.follow_networks()
         batch = read_batch(
             tensordict, keys, action_mask=self._action_mask, needs_mask=self._needs_mask, group=estimator.group_key
         )
@@ -331,9 +332,7 @@ class QMixerLoss(AbstractLoss):
             error = error.abs() if self.td_error == "absolute" else error.square()
             error = F.pad(error, (0, 0, 0, 1)) if self.layout == "episode" else error
             error = error if tensordict.device is None else error.to(tensordict.device)
-            # What is locked, as memory-mapped data are, can only be written over.
-            write = tensordict.set_ if tensordict.is_locked and keys.priority in tensordict else tensordict.set
-            write(keys.priority, error)
+            write_error(tensordict, keys.priority, error)
             losses = {"loss": self._reduce(value, target, steps)}
             if self.diagnostics:
                 losses["value"], losses["target"] = (masked_mean(v, steps.mask) for v in (value.detach(), target))
@@ -345,16 +344,17 @@ class QMixerLoss(AbstractLoss):
             return episodes
         return partial(unrolled, is_init=self.tensor_keys.is_init) if self._recurrent else transitions
 
-    def _follow_networks(self) -> None:
-        """See to what was changed about the networks behind our back."""
+    def follow_networks(self) -> tuple[FactoredValue, FactoredValue]:
+        """See to what was changed about the networks behind our back; the online and the target ones."""
         if torch.compiler.is_compiling():
-            return
+            return self._online, self._target
         self.notice_changes()
         for factored, network in ((self._online, self.online_network), (self._target, self.target_network)):
             local, mixer = map(network, self._network_names)
             if factored.local is not local or factored.mixer is not mixer or factored.hooked():
                 self.networks_changed()
-                return
+                break
+        return self._online, self._target
 
     def _inspect(self, batch: Batch) -> None:
         """Refuse, in the first batch, what no shape tells."""

@@ -123,6 +123,9 @@ class FarGraph:
         for operation in self.operations:
             operation()
 
+    def beside(self):
+        return FarGraph(None)
+
     def add(self, function, args, kwargs, changed):
         """Record an operation; its result, which is in the memory that all replays will write to."""
         for memory in (tensor.untyped_storage() for tensor in changed):

@@ -176,8 +176,9 @@ def test_battles_policy_replay_and_update_there_are_those_here(kind, told, monke
     assert there.losses == pytest.approx(here.losses, rel=1e-4)
     assert there.env_steps == here.env_steps
     assert theirs == pytest.approx(ours, rel=1e-4)
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "qmix_lightning.graphs"]
-    assert said.startswith(told)
+    said = [record.getMessage() for record in caplog.records if record.name == "qmix_lightning.graphs"]
+    assert said[0].startswith(told)
+    assert said[1:] == ["The update was recorded, and is replayed from a graph from now on."]
 
 
 def test_battles_policy_replay_and_update_there_wait_only_for_who_ended_and_how_long_their_episodes_are(monkeypatch):
