@@ -9,6 +9,7 @@ import torch
 from benchmarks import (
     battle,
     demo,
+    gpu,
     learners,
     lightning_share,
     loss,
@@ -24,14 +25,14 @@ from benchmarks.timing import show
 SCRIPTS = {
     "battle": battle, "rollout": rollout, "loss": loss, "update": update, "learners": learners,
     "lightning": lightning_share, "sampling": sampling, "saving": saving, "precision": precision, "demo": demo,
-    "workers": workers,
+    "workers": workers, "gpu": gpu,
 }  # fmt: skip
 
 
 def main(args: list[str] | None = None) -> None:
     """Measure, and print the tables at the end."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="All but learners, precision and demo, if none is named."
+        prog="python -m benchmarks", description="All but learners, precision, demo and gpu, if none is named."
     )
     commands = parser.add_subparsers(dest="command")
     for name, script in SCRIPTS.items():

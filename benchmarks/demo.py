@@ -28,6 +28,9 @@ from benchmarks.timing import Table, say
 
 ROOT = Path(__file__).parent.parent
 
+GOOD = 0.95
+"""The win rate of a validation whose time is told."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -40,13 +43,15 @@ class Run:
     wall_seconds: float
     validations: list[float]
     test: list[float]
+    first: tuple[int, float] | None
 
     @property
     def row(self) -> tuple[str, ...]:
         """As cells of the table."""
         rates = [" ".join(f"{rate:.1%}" for rate in rates) or "-" for rates in (self.validations, self.test)]
         cost = (f"{self.env_steps:,}", f"{self.updates:,}", f"{self.cpu_seconds:.0f}", f"{self.wall_seconds:.0f}")
-        return (str(self.seed), *cost, *rates)
+        first = "-" if self.first is None else f"{self.first[0]:,} steps, {self.first[1]:.0f} s"
+        return (str(self.seed), *cost, first, *rates)
 
 
 def train(recipe: Path, seed: int, arguments: Sequence[str], folder: Path) -> Run:
@@ -67,7 +72,7 @@ def train(recipe: Path, seed: int, arguments: Sequence[str], folder: Path) -> Ru
     command = [sys.executable, "-m", "qmix_lightning", "fit", "--config", str(recipe.absolute())]
     command += ["--seed_everything", str(seed), *arguments]
     environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(ROOT)}
-    start, before = time.perf_counter(), _children_seconds()
+    start, before, began = time.perf_counter(), _children_seconds(), time.time()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     cpu, wall = _children_seconds() - before, time.perf_counter() - start
     if done.returncode:
@@ -78,10 +83,12 @@ def train(recipe: Path, seed: int, arguments: Sequence[str], folder: Path) -> Ru
     events = EventAccumulator(str(log), size_guidance={"scalars": 0})
     events.Reload()
     wins, tests = (_scalars(events, f"{stage}/win_rate") for stage in ("val", "test"))
+    good = [event for event in events.Scalars("val/win_rate") if event.value >= GOOD] if wins else []
+    first = (good[0].step, good[0].wall_time - began) if good else None
     env_steps = max(step for tag in events.Tags()["scalars"] for step, _ in _scalars(events, tag))
     return Run(
         seed, env_steps, int(updates[1]) if updates else 0, cpu, wall, [rate for _, rate in wins[-3:]],
-        [rate for _, rate in tests],
+        [rate for _, rate in tests], first,
     )  # fmt: skip
 
 
@@ -104,7 +111,16 @@ def measure(recipe: Path, seeds: Sequence[int], arguments: Sequence[str] = (), f
             place = (folder or Path(temporary)) / f"seed_{seed}"
             place.mkdir(parents=True, exist_ok=True)
             rows.append(train(recipe, seed, arguments, place).row)
-    header = ("seed", "env steps", "updates", "CPU-s", "wall s", "last validations' win rates", "test win rate")
+    header = (
+        "seed",
+        "env steps",
+        "updates",
+        "CPU-s",
+        "wall s",
+        "first 95 % after",
+        "last validations' win rates",
+        "test win rate",
+    )
     return Table(f"Demo: {' '.join([recipe.name, *arguments])}", header, rows)
 
 

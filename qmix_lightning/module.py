@@ -273,8 +273,8 @@ class QLearner(LightningModule):
         hp, parameters = self.hparams, list(self.loss.parameters())
         optimizer: Optimizer
         if hp["optimizer"] == "adam":
-            # One kernel for many, but for scaled gradients, which Lightning does not clip for it.
-            fused = self.device.type == "cuda" and self.trainer.precision != "16-mixed"
+            # One kernel for many; in mixed precision Lightning would not clip gradients for it.
+            fused = self.device.type == "cuda" and not isinstance(self.trainer.precision_plugin, MixedPrecision)
             optimizer = Adam(parameters, lr=hp["learning_rate"], fused=fused or None)
         else:
             optimizer = RMSprop(parameters, lr=hp["learning_rate"], alpha=0.99, eps=1e-5)

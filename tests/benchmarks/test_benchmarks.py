@@ -84,10 +84,11 @@ def test_the_demo_prints_what_each_seed_cost_and_reached(capsys):
     tiny = "--trainer.max_steps 2 --trainer.val_check_interval 1 --data.val_episodes 2 --data.test_episodes 2"
     few = "--data.num_envs 2 --data.batch_size 2 --data.replay_ratio 100"
     run(f"demo --seeds 7 {tiny} {few}")
-    ((seed, env_steps, updates, cpu, _, validations, test),) = rows_of(capsys)
+    ((seed, env_steps, updates, cpu, _, first, validations, test),) = rows_of(capsys)
     assert (seed, updates) == ("7", "2")
     assert int(env_steps.replace(",", "")) > 2
     assert int(cpu) > 0
+    assert first == "-" or " steps, " in first
     assert len(validations.split()) == 2
     assert test.endswith("%")
 

@@ -73,6 +73,7 @@ def test_replayed_gradients_are_those_of_called_losses(half, played):
 
 
 @needs_gpu
+@pytest.mark.filterwarnings("ignore:RNN module weights are not part of single contiguous chunk of memory")
 def test_parameters_in_other_memory_are_recorded_anew(played):
     learner, batch = QLearner(make(MAP).spec).cuda(), some(played, 0, 1, 2).cuda()
     for _ in range(3):

@@ -8,8 +8,8 @@ EAST, WEST, FIRST_ATTACK = 4, 5, 6
 
 
 def random_legal(view, generator, *, fierce=0.0):
-    """Any legal action; attacks are preferred by ``fierce``."""
-    mask = view["agents", "action_mask"]
+    """Any legal action, on the CPU; attacks are preferred by ``fierce``."""
+    mask = view["agents", "action_mask"].cpu()
     keys = torch.rand(mask.shape, generator=generator)
     keys[..., FIRST_ATTACK:] += fierce
     return keys.masked_fill(~mask, -1).argmax(-1)

@@ -26,7 +26,8 @@ def assert_same(one, two):
     """Equal to the bit under the simulator, which calls the CPU's own code, and up to rounding on a GPU."""
     assert set(one.keys(True, True)) == set(two.keys(True, True))
     for key in one.keys(True, True):
-        tolerance = {"rtol": 0, "atol": 0 if SIMULATED else 1e-4}
+        # Units push each other, and so roundings: some were seen to come to a thousandth in 20 steps of MMM.
+        tolerance = {"rtol": 0, "atol": 0 if SIMULATED else 5e-3}
         torch.testing.assert_close(one[key].cpu(), two[key].cpu(), msg=lambda m, key=key: f"{key}: {m}", **tolerance)
 
 
@@ -86,7 +87,7 @@ def test_nothing_is_copied_between_the_views_and_the_battles():
     env._arena.tensors["battles"].view(torch.float32)[0, 2] = 7.0  # whoever writes there wounds the unit
     env.step(torch.ones(2, 3, dtype=torch.int64))
     assert health == 45
-    assert env._scene["agents", "observation"][0, 0, -1] == pytest.approx(7 / 45)
+    assert env._scene["agents", "observation"][0, 0, -1].item() == pytest.approx(7 / 45)
 
 
 @pytest.mark.parametrize("wrong", [-1, 6, 99])  # 6 attacks an enemy, and nobody is in range at the start
@@ -126,17 +127,19 @@ def test_no_recorded_battles_are_observed_as_such():
 @needs_gpu
 def test_a_step_is_captured_in_a_graph_and_plays_what_it_plays_outside():
     envs = [make("battle/3m", num_envs=64, seed=3, device="cuda") for _ in range(2)]
-    action = envs[0].reset()[ACTION_MASK].int().argmax(-1)
-    envs[1].reset()
-    for env in envs:  # compiles what is captured
-        env.reset(env.step(action)["done"][:, 0].clone())
+    masks = [env.reset()[ACTION_MASK] for env in envs]  # overwritten in place by every step
+
+    def step(env, mask):
+        env.reset(env.step(mask.int().argmax(-1))["done"][:, 0])
+
+    for env, mask in zip(envs, masks, strict=True):  # compiles what is captured
+        step(env, mask)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        done = envs[1].step(action)["done"][:, 0]
-        envs[1].reset(done)
+        step(envs[1], masks[1])
     for _ in range(30):
         graph.replay()
-        envs[0].reset(envs[0].step(action)["done"][:, 0])
+        step(envs[0], masks[0])
     assert_same(envs[0]._outcome, envs[1]._outcome)
 
 
