@@ -10,6 +10,7 @@ from benchmarks import (
     battle,
     demo,
     gpu,
+    jaxmarl_training,
     learners,
     lightning_share,
     loss,
@@ -25,14 +26,14 @@ from benchmarks.timing import show
 SCRIPTS = {
     "battle": battle, "rollout": rollout, "loss": loss, "update": update, "learners": learners,
     "lightning": lightning_share, "sampling": sampling, "saving": saving, "precision": precision, "demo": demo,
-    "workers": workers, "gpu": gpu,
+    "workers": workers, "gpu": gpu, "jaxmarl": jaxmarl_training,
 }  # fmt: skip
 
 
 def main(args: list[str] | None = None) -> None:
     """Measure, and print the tables at the end."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="All but learners, precision, demo and gpu, if none is named."
+        prog="python -m benchmarks", description="All but learners, precision, demo, gpu and jaxmarl, if none is named."
     )
     commands = parser.add_subparsers(dest="command")
     for name, script in SCRIPTS.items():

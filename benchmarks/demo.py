@@ -71,7 +71,8 @@ def train(recipe: Path, seed: int, arguments: Sequence[str], folder: Path) -> Ru
     """
     command = [sys.executable, "-m", "qmix_lightning", "fit", "--config", str(recipe.absolute())]
     command += ["--seed_everything", str(seed), *arguments]
-    environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path}
     start, before, began = time.perf_counter(), _children_seconds(), time.time()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     cpu, wall = _children_seconds() - before, time.perf_counter() - start

@@ -1,0 +1,253 @@
+"""QMIX end to end beside JaxMARL's, on one machine: the same networks and as many replayed steps for each step played.
+
+    git clone https://github.com/FLAIROx/JaxMARL
+    python -m venv peers && peers/bin/pip install 'jaxmarl[algs]==0.2.0'
+    python -m benchmarks jaxmarl --python peers/bin/python --source JaxMARL/baselines/QLearning --device cuda
+
+JaxMARL's ``qmix_rnn.py`` runs at its default setting for SMAX, but for evaluations and wandb, which are left out: 16
+battles side by side, agents Dense 512 - GRU 512 - Dense, a mixer of 64 with hypernetworks of 256, and 8 gradient steps
+on 32 x 128 steps after every 2,048 env steps: 16 steps are replayed for each one played. The speed of its learning
+phase is the difference of two compiled runs of different lengths, so that compilation and the first 65,536 env steps,
+in which nothing is learned, do not count. Its process is given 3/4 of a GPU's memory only if XLA is told so.
+
+Ours trains by Lightning's Trainer at the same replay ratio, with GRU agents and a mixer of these sizes, on whole
+episodes, of which a batch holds about as many steps (``--episodes``). XLA multiplies float32 matrices of a GPU in TF32;
+ours are measured that way (tf32), and in full precision (float32).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from tensordict import TensorDict
+
+from benchmarks.timing import Table, say, verdict
+from qmix_lightning.agents.gru import GRUAgent
+from qmix_lightning.datamodule import ReplayDataModule
+from qmix_lightning.mixers.qmix import QMixer
+from qmix_lightning.module import QLearner
+
+BAR = 5.0
+RATIO = 16.0
+"""Steps replayed for every step played, by default there: 8 x 32 x 128 for 16 x 128."""
+
+THEIRS = """
+import json, sys, time, types
+from concurrent.futures import ThreadPoolExecutor
+
+source, name, options, lengths = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), json.loads(sys.argv[4])
+for module in ("wandb", "hydra", "omegaconf"):  # of which a run needs nothing
+    try:
+        __import__(module)
+    except ImportError:
+        sys.modules[module] = types.ModuleType(module)
+sys.modules["hydra"].main = lambda **_: lambda function: function
+sys.modules["omegaconf"].OmegaConf = getattr(sys.modules["omegaconf"], "OmegaConf", None)
+sys.path.insert(0, source)
+import jax, yaml
+import qmix_rnn
+
+def config(updates):
+    with open(f"{source}/config/alg/ql_rnn_smax.yaml") as file:
+        chosen = yaml.safe_load(file)
+    chosen |= {"MAP_NAME": name, "TEST_DURING_TRAINING": False, "WANDB_MODE": "disabled", "NUM_SEEDS": 1, "SEED": 0}
+    chosen |= options
+    chosen["TOTAL_TIMESTEPS"] = updates * chosen["NUM_STEPS"] * chosen["NUM_ENVS"]
+    return chosen
+
+keys = jax.random.split(jax.random.PRNGKey(0), 1)
+
+def compiled(updates):
+    chosen = config(updates)
+    env, _ = qmix_rnn.env_from_config(chosen)
+    return jax.jit(jax.vmap(qmix_rnn.make_train(config(updates), env))).lower(keys).compile()
+
+start = time.perf_counter()
+with ThreadPoolExecutor() as pool:
+    runs = list(pool.map(compiled, lengths))
+compiling = time.perf_counter() - start
+seconds = []
+for run in runs:
+    start = time.perf_counter()
+    jax.block_until_ready(run(keys))
+    seconds.append(time.perf_counter() - start)
+chosen = config(1)
+print(json.dumps({
+    "seconds": seconds, "compiling": compiling, "steps": chosen["NUM_STEPS"] * chosen["NUM_ENVS"],
+    "epochs": chosen["NUM_EPOCHS"], "device": str(jax.devices()[0]), "jax": jax.__version__,
+}), flush=True)
+"""
+
+
+def theirs(
+    python: str, source: Path, map_name: str, updates: tuple[int, int], options: dict[str, Any]
+) -> dict[str, Any]:
+    """Run JaxMARL's QMIX in another Python.
+
+    Args:
+        python: An interpreter that has jaxmarl and flashbax.
+        source: JaxMARL's folder baselines/QLearning.
+        map_name: The map, by its name there.
+        updates: Lengths of the two runs, in rounds of playing and learning, the first longer than its warm-up of 32.
+        options: Other values of its configuration.
+
+    Returns:
+        Env steps and gradient steps a second while it learns, seconds of compilation, and the device it ran on.
+
+    Raises:
+        FileNotFoundError: If the source is not there.
+        RuntimeError: If the process failed, with its last words.
+    """
+    if not (source / "qmix_rnn.py").exists():
+        raise FileNotFoundError(
+            f"Expected qmix_rnn.py in {source}. Clone https://github.com/FLAIROx/JaxMARL, and name its folder"
+            " baselines/QLearning by --source."
+        )
+    command = [python, "-c", THEIRS, str(source.absolute()), map_name, json.dumps(options), json.dumps(updates)]
+    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **os.environ}
+    if "JAXMARL_PYTHONPATH" in os.environ:
+        environment["PYTHONPATH"] = os.environ["JAXMARL_PYTHONPATH"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"JaxMARL failed with exit status {done.returncode}: {done.stderr[-2000:]}")
+    told = json.loads(done.stdout.splitlines()[-1])
+    rounds, seconds = updates[1] - updates[0], told["seconds"][1] - told["seconds"][0]
+    return {
+        "env_steps": rounds * told["steps"] / seconds, "updates": rounds * told["epochs"] / seconds,
+        "compiling": told["compiling"], "where": f"{told['device']}, jax {told['jax']}",
+    }  # fmt: skip
+
+
+class Speed(Callback):
+    """Counts what is played and learned between the end of a warm-up and the end of training.
+
+    Args:
+        warmup: Updates before.
+        wait: What waits for the device.
+    """
+
+    def __init__(self, warmup: int, wait: Callable[[], object]) -> None:
+        self._warmup, self._wait = warmup, wait
+        self._began = (0.0, 0, 0)
+        self.env_steps = self.updates = self.replayed = 0.0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: QLearner, outputs: Any, batch: TensorDict, batch_idx: int
+    ) -> None:
+        """Begin to count, or read the counts."""
+        data = trainer.datamodule
+        if trainer.global_step not in (self._warmup, trainer.max_steps):
+            return
+        self._wait()
+        now = (time.perf_counter(), data.env_steps, data.replayed_steps)
+        if trainer.global_step == self._warmup:
+            self._began = now
+            return
+        seconds, env_steps, replayed = (after - before for after, before in zip(now, self._began, strict=True))
+        self.env_steps, self.updates = env_steps / seconds, (trainer.max_steps - self._warmup) / seconds
+        self.replayed = replayed / seconds
+
+
+def ours(
+    map_name: str, device: str, *, battles: int, episodes: int, updates: int, warmup: int, hidden: int, precision: str
+) -> Speed:
+    """Train QLearner with networks of JaxMARL's sizes, at its replay ratio.
+
+    Args:
+        map_name: A SMAC map.
+        device: ``"cpu"``, or ``"cuda"`` for battles, replay and learner.
+        battles: Played side by side.
+        episodes: In a batch.
+        updates: Counted.
+        warmup: Updates before.
+        hidden: Width of the agents' layers.
+        precision: ``"float32"``, or ``"tf32"`` for matrices.
+    """
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    there = device == "cuda"
+    data = ReplayDataModule(
+        f"battle/{map_name}", {"device": device} if there else None, num_envs=battles, batch_size=episodes,
+        replay_ratio=RATIO, replay_device=device if there else None, seed=1,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    learner = QLearner(
+        data.spec,
+        partial(GRUAgent, hidden_size=hidden),
+        lambda spec: QMixer(spec, mixing_embed_dim=64, hypernet_embed=256),
+    )
+    speed = Speed(warmup, torch.cuda.synchronize if there else lambda: None)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Trainer(
+            max_steps=warmup + updates, accelerator="gpu" if there else "cpu", devices=1, gradient_clip_val=10.0,
+            callbacks=[speed], logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, limit_val_batches=0,
+        ).fit(learner, data)  # fmt: skip
+    data.close()
+    return speed
+
+
+def measure(options: argparse.Namespace) -> Table:
+    """Measure theirs, then ours, on every map."""
+    rows, ratios = [], []
+    for name in options.maps:
+        say(f"jaxmarl: theirs on {name}")
+        changes = {key: int(value) for key, value in (change.split("=") for change in options.theirs)}
+        peer = theirs(options.python, options.source, name, tuple(options.rounds), changes)
+        rows.append(
+            (
+                "JaxMARL's QMIX", name, peer["where"], f"{peer['env_steps']:,.0f}", f"{peer['updates']:.1f}",
+                f"{peer['updates'] * 32 * 128:,.0f}", "1.0x", f"compiled in {peer['compiling']:.0f} s",
+            )
+        )  # fmt: skip
+        for precision in ("float32", "tf32") if options.device == "cuda" else ("float32",):
+            say(f"jaxmarl: ours on {name} in {precision}")
+            speed = ours(
+                name, options.device, battles=options.battles, episodes=options.episodes, updates=options.updates,
+                warmup=options.warmup, hidden=options.hidden, precision=precision,
+            )  # fmt: skip
+            ratios.append(speed.env_steps / peer["env_steps"])
+            rows.append(
+                (
+                    f"qmix-lightning, {precision}", name, options.device, f"{speed.env_steps:,.0f}",
+                    f"{speed.updates:.1f}", f"{speed.replayed:,.0f}", f"{ratios[-1]:.1f}x",
+                    f"{options.battles} battles, {options.episodes} episodes a batch",
+                )
+            )  # fmt: skip
+    header = ("QMIX", "map", "on", "env steps/s", "updates/s", "replayed steps/s", "against theirs", "")
+    note = verdict(f"{BAR:.0f} times JaxMARL's env steps/s, came {max(ratios):.1f}", max(ratios) >= BAR)
+    return Table("QMIX end to end at JaxMARL's default setting", header, rows, (note,))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command line."""
+    parser.add_argument("--python", required=True, help="interpreter that has jaxmarl and flashbax")
+    parser.add_argument("--source", type=Path, required=True, help="JaxMARL's folder baselines/QLearning")
+    parser.add_argument("--maps", nargs="+", default=["3m"])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--rounds", nargs=2, type=int, default=[34, 94], help="of their two runs, 32 of them warm-up")
+    parser.add_argument("--theirs", nargs="*", default=[], metavar="NAME=NUMBER", help="other values of their options")
+    parser.add_argument("--battles", type=int, default=256)
+    parser.add_argument("--episodes", type=int, default=128)
+    parser.add_argument("--updates", type=int, default=400)
+    parser.add_argument("--warmup", type=int, default=100)
+    parser.add_argument("--hidden", type=int, default=512)
+
+
+def run(options: argparse.Namespace) -> list[Table]:
+    """Measure as the command line says."""
+    return [measure(options)]
