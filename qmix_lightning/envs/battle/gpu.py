@@ -23,7 +23,7 @@ from numba.core import config
 from torch import Tensor
 
 from qmix_lightning.envs.battle.arena import Arena, Memory, tensors_of
-from qmix_lightning.envs.battle.compiling import subroutine
+from qmix_lightning.envs.battle.compiling import SOURCES, subroutine
 from qmix_lightning.envs.battle.engine import advance, restart
 from qmix_lightning.envs.battle.faults import Faults
 from qmix_lightning.envs.battle.hindsight import Recording, see_step
@@ -56,6 +56,8 @@ def _kernel(function: Callable[..., None]) -> Any:
     Its arguments are tuples of arrays: the simulator leaves those as they are, where it would wrap bare arrays so that
     compiled functions do not know them any more.
     """
+    # After which the file of its code is named: see SOURCES.
+    function.__qualname__ += f"_{SOURCES:08x}"
     return cuda.jit(function)
 
 
@@ -239,7 +241,24 @@ def _launcher(kernel: Any, blocks: int, stream: int, arguments: tuple[Any, ...])
     with warnings.catch_warnings():
         # Few battles do not fill a GPU. The warning's class is numba-cuda's own, and its words are in bold.
         warnings.filterwarnings("ignore", ".*Grid size")
-        return kernel.specialize(*arguments)[blocks, BLOCK, cuda.external_stream(stream) if stream else 0]
+        ready = kernel.specialize(*arguments) if SIMULATED else _specialised(kernel, arguments)
+        return ready[blocks, BLOCK, cuda.external_stream(stream) if stream else 0]
+
+
+def _specialised(kernel: Any, arguments: tuple[Any, ...]) -> Any:
+    """As ``kernel.specialize`` does, which compiles anew in each process, but with code that is kept on disk."""
+    key = kernel, torch.cuda.get_device_capability(), tuple(map(kernel.typeof_pyval, arguments))
+    if key not in _READY:
+        special = _READY[key] = type(kernel)(kernel.py_func, targetoptions=kernel.targetoptions)
+        special.enable_caching()
+        special.compile(key[-1])
+        special.disable_compile()
+        special._specialized = True
+    return _READY[key]
+
+
+_READY: Final[dict[Any, Any]] = {}
+"""Kernels by the GPU's generation and the types of their arguments."""
 
 
 def _array(tensor: Tensor, dtype: np.dtype[Any] | None = None) -> Any:
