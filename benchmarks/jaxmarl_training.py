@@ -242,7 +242,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", nargs=2, type=int, default=[34, 94], help="of their two runs, 32 of them warm-up")
     parser.add_argument("--theirs", nargs="*", default=[], metavar="NAME=NUMBER", help="other values of their options")
     parser.add_argument("--battles", type=int, default=256)
-    parser.add_argument("--episodes", type=int, default=128)
+    parser.add_argument("--episodes", type=int, default=176)
     parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--hidden", type=int, default=512)

@@ -58,8 +58,9 @@ class ReplayDataModule(LightningDataModule):
     Args:
         env: Name of the environment, e.g. ``battle/3m``.
         env_options: Further arguments of the environment.
-        num_envs: Number of battles played side by side, by all processes together; None takes 32, or 8 where each has a
-            process of its own, as in StarCraft II, which needs up to a gigabyte.
+        num_envs: Number of battles played side by side, by all processes together; None takes 32, or 128 on a GPU,
+            where a step of either takes as long, or 8 where each has a process of its own, as in StarCraft II, which
+            needs up to a gigabyte.
         workers: Whether each battle is played in a process of its own; None leaves it to the world: StarCraft II's are.
         worker_options: What workers are granted: reset_deadline, step_deadline, close_deadline, retries,
             pause, stagger, recycle_after.
@@ -133,7 +134,8 @@ class ReplayDataModule(LightningDataModule):
         super().__init__()
         if num_envs is None:
             alone = needs_processes(env) if workers is None else workers
-            num_envs = 8 if alone else 32
+            on_gpu = str((env_options or {}).get("device", "cpu")).startswith("cuda")
+            num_envs = 8 if alone else 128 if on_gpu else 32
         for name, number in (
             ("num_envs", num_envs), ("replay_ratio", replay_ratio),
             ("val_episodes", val_episodes), ("test_episodes", test_episodes),
