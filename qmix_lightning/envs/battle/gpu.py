@@ -35,8 +35,9 @@ from qmix_lightning.envs.battle.world import RULES, World
 SIMULATED: Final = bool(config.ENABLE_CUDASIM)
 """Whether numba's simulator stands in for a GPU."""
 
-BLOCK: Final = 32
-"""Threads in a block: one warp, so that a few hundred battles are spread over as many processors as there are."""
+WARPS: Final = 2_048
+"""Blocks, each of a warp or less, among which battles are shared out: about as many as a GPU works on at a time.
+Threads of a warp wait for each other wherever they do different things: each of a few battles has a warp of its own."""
 
 SEEN_AT_ONCE: Final = 16_384
 """Threads that look at recorded battles; each needs the memory of a battle."""
@@ -187,9 +188,10 @@ class GpuArena(Arena):
     def see(self, recording: Recording) -> None:
         """Write what was seen in recorded battles."""
         (episodes, steps, n_units, n_fields), size = recording.units.shape, UNIT.itemsize
-        threads = min(-(-episodes * steps // BLOCK) * BLOCK, SEEN_AT_ONCE)
+        threads = min(episodes * steps, SEEN_AT_ONCE)
         if threads == 0:
             return
+        threads = -(-threads // _a_block(threads)) * _a_block(threads)
         scratch = torch.zeros(threads, n_units * size, dtype=torch.uint8, device=self.device)
         shown = torch.unflatten(scratch.view(torch.float32), 1, (n_units, -1))[..., :n_fields]
         with self._guard():
@@ -208,10 +210,10 @@ class GpuArena(Arena):
     def _launch(self, kernel: Any, threads: int, *arguments: Any) -> None:
         """Run a kernel on torch's current stream."""
         with self._guard():
-            stream, blocks = 0 if SIMULATED else torch.cuda.current_stream().cuda_stream, -(-threads // BLOCK)
-            if (kernel, blocks, stream) not in self._launchers:
-                self._launchers[kernel, blocks, stream] = _launcher(kernel, blocks, stream, arguments)
-            self._launchers[kernel, blocks, stream](*arguments)
+            stream = 0 if SIMULATED else torch.cuda.current_stream().cuda_stream
+            if (kernel, threads, stream) not in self._launchers:
+                self._launchers[kernel, threads, stream] = _launcher(kernel, threads, stream, arguments)
+            self._launchers[kernel, threads, stream](*arguments)
 
     def _guard(self) -> Any:
         return nullcontext() if SIMULATED else torch.cuda.device(self.device)
@@ -236,13 +238,24 @@ class GpuArena(Arena):
         return _array(torch.from_numpy(array).to(self.device, copy=True))
 
 
-def _launcher(kernel: Any, blocks: int, stream: int, arguments: tuple[Any, ...]) -> Any:
+def _a_block(threads: int) -> int:
+    """Threads in a block, a warp at the most.
+
+    Example:
+        >>> _a_block(64), _a_block(16_384), _a_block(1_000_000)
+        (1, 8, 32)
+    """
+    return min(32, -(-threads // WARPS))
+
+
+def _launcher(kernel: Any, threads: int, stream: int, arguments: tuple[Any, ...]) -> Any:
     """A kernel that is ready to run: specialised to its arguments, it does not look at their types in every call."""
+    block = _a_block(threads)
     with warnings.catch_warnings():
         # Few battles do not fill a GPU. The warning's class is numba-cuda's own, and its words are in bold.
         warnings.filterwarnings("ignore", ".*Grid size")
         ready = kernel.specialize(*arguments) if SIMULATED else _specialised(kernel, arguments)
-        return ready[blocks, BLOCK, cuda.external_stream(stream) if stream else 0]
+        return ready[-(-threads // block), block, cuda.external_stream(stream) if stream else 0]
 
 
 def _specialised(kernel: Any, arguments: tuple[Any, ...]) -> Any:
