@@ -10,6 +10,7 @@ CPU, and call the machine code of the CPU.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -31,6 +32,8 @@ from qmix_lightning.envs.battle.observation import show
 from qmix_lightning.envs.battle.physics import LAWS
 from qmix_lightning.envs.battle.state import CLOCK, UNIT
 from qmix_lightning.envs.battle.world import RULES, World
+
+_LOG: Final = logging.getLogger("qmix_lightning.gpu")
 
 SIMULATED: Final = bool(config.ENABLE_CUDASIM)
 """Whether numba's simulator stands in for a GPU."""
@@ -262,11 +265,16 @@ def _specialised(kernel: Any, arguments: tuple[Any, ...]) -> Any:
     """As ``kernel.specialize`` does, which compiles anew in each process, but with code that is kept on disk."""
     key = kernel, torch.cuda.get_device_capability(), tuple(map(kernel.typeof_pyval, arguments))
     if key not in _READY:
-        special = _READY[key] = type(kernel)(kernel.py_func, targetoptions=kernel.targetoptions)
-        special.enable_caching()
-        special.compile(key[-1])
+        special = type(kernel)(kernel.py_func, targetoptions=kernel.targetoptions)
+        try:
+            special.enable_caching()
+            special.compile(key[-1])
+        except Exception as error:  # whatever a disk, or another version of numba-cuda, has against it
+            _LOG.warning("Code for the GPU is compiled anew in each process: %s: %s", type(error).__name__, error)
+            special = kernel.specialize(*arguments)
         special.disable_compile()
         special._specialized = True
+        _READY[key] = special
     return _READY[key]
 
 

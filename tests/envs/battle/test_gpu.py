@@ -1,6 +1,7 @@
 """Battles on a GPU, or under numba's CUDA simulator; test_simulated_gpu.py runs this file under it."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -141,6 +142,17 @@ def test_a_step_is_captured_in_a_graph_and_plays_what_it_plays_outside():
         graph.replay()
         step(envs[0], masks[0])
     assert_same(envs[0]._outcome, envs[1]._outcome)
+
+
+@needs_gpu
+def test_machine_code_is_kept_on_disk():
+    from qmix_lightning.envs.battle import gpu
+
+    make("battle/3m", device="cuda").reset()
+    ready = [special for (kernel, *_), special in gpu._READY.items() if kernel is gpu._restart]
+    assert ready
+    for special in ready:
+        assert list(Path(special._cache.cache_path).glob(f"*_restart_{gpu.SOURCES:08x}*.nbi"))
 
 
 @needs_gpu
