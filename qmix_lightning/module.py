@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from inspect import signature
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -31,6 +31,7 @@ from qmix_lightning.objectives.graphed import GraphedLoss
 from qmix_lightning.objectives.qmixer import QMixerLoss
 from qmix_lightning.objectives.target_update.hard import HardUpdate
 from qmix_lightning.objectives.target_update.soft import SoftUpdate
+from qmix_lightning.options import Estimator, GreedyNetwork, OptimizerName, TargetUpdate, refuse_bad_options
 from qmix_lightning.spec import (
     ACTION,
     ACTION_VALUE,
@@ -43,11 +44,6 @@ from qmix_lightning.spec import (
     Policy,
     TaskSpec,
 )
-
-Estimator = Literal["td0", "td1", "td_lambda"]
-OptimizerName = Literal["adam", "rmsprop"]
-TargetUpdate = Literal["hard", "soft"]
-GreedyNetwork = Literal["online", "target"]
 
 OUTCOMES = {"win_rate": "battle_won", "dead_allies": "dead_allies", "dead_enemies": "dead_enemies"}
 """Figures of an evaluation, beside return and length, and the entry of ``("next", "info")`` each is counted from."""
@@ -135,7 +131,7 @@ class QLearner(LightningModule):
         self.spec = spec if isinstance(spec, TaskSpec) else TaskSpec(**spec)
         self.save_hyperparameters(ignore=["spec", "agent", "mixer"])
         self.save_hyperparameters({"spec": asdict(self.spec)})
-        _refuse_bad_options(self.hparams)
+        refuse_bad_options(self.hparams)
         network = TensorDictSequential(
             TensorDictModule(previous_action, [ACTION], [LAST_ACTION]),
             TensorDictModule(agent(self.spec), [OBSERVATION, LAST_ACTION], [ACTION_VALUE]),
@@ -211,7 +207,8 @@ class QLearner(LightningModule):
 
     def fixed(self) -> tuple[Hashable, ...]:
         """What a graph of :meth:`act` depends on; see :class:`~qmix_lightning.spec.Replayable`."""
-        return self.policy.fixed()
+        schedule = (self.hparams[f"epsilon_{part}"] for part in ("start", "end", "steps"))
+        return (*self.policy.fixed(), *schedule)
 
     def snapshot(self) -> Policy:
         """Return a policy that stays as the agents are now, until the next call brings it up to date."""
@@ -379,22 +376,3 @@ class QLearner(LightningModule):
         mean: Tensor = self.trainer.strategy.reduce(ours.clone(), reduce_op="mean")
         steps, weighted = ours / mean
         return steps, weighted
-
-
-def _refuse_bad_options(options: Mapping[str, Any]) -> None:
-    """Refuse here, by the names they have here, what would otherwise fail later or pass for something else."""
-    for name, known in (
-        ("estimator", Estimator), ("optimizer", OptimizerName),
-        ("target_update", TargetUpdate), ("greedy_network", GreedyNetwork),
-    ):  # fmt: skip
-        if options[name] not in get_args(known):
-            raise ValueError(f"Unknown {name} {options[name]!r}, expected one of {', '.join(get_args(known))}.")
-    for name in ("target_rate", "epsilon_start", "epsilon_end"):
-        if not 0 <= options[name] <= 1:
-            raise ValueError(f"{name} must lie in [0, 1], got {options[name]}.")
-    for name in ("learning_rate", "target_interval", "epsilon_steps"):
-        if not options[name] > 0:
-            raise ValueError(f"{name} must be positive, got {options[name]}.")
-    rate, final_rate = options["learning_rate"], options["final_learning_rate"]
-    if final_rate is not None and not 0 <= final_rate <= rate:
-        raise ValueError(f"final_learning_rate must lie between 0 and learning_rate {rate}, got {final_rate}.")

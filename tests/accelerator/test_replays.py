@@ -150,6 +150,15 @@ def test_another_mode_of_the_agents_is_recorded_anew():
     assert made[1][1].calls == 3 * (REHEARSALS + 1)
 
 
+def test_another_schedule_of_exploration_is_recorded_anew():
+    made = pair()
+    for steps in (1000, 100_000):
+        for _, learner in made:
+            learner.hparams["epsilon_steps"] = steps
+        assert_alike(made, 60)
+    assert made[1][1].calls == 2 * (REHEARSALS + 1)
+
+
 def test_greedy_evaluation_and_a_resume_leave_no_trace():
     made = pair()
     assert_alike(made, 70)
