@@ -285,6 +285,17 @@ def test_an_evaluation_without_a_checkpoint_says_so(workplace, monkeypatch, caps
     assert "2 greedy battles on matrix/two_step by an untrained team, for want of --ckpt_path: return" in said
 
 
+def test_matrices_are_multiplied_as_exactly_as_was_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = torch.get_float32_matmul_precision()
+    try:
+        for chosen, options in (("high", ["--float32_matmul_precision", "high"]), ("highest", [])):
+            qmix("fit", "--config", GAME, *SMALL, *options)
+            assert torch.get_float32_matmul_precision() == chosen
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_a_mixer_is_swapped_by_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     qmix("fit", "--config", BATTLE, *SMALL, "--model.mixer", "VDNMixer", "--model.agent", "MLPAgent")
