@@ -79,7 +79,7 @@ class QMixCLI(LightningCLI):
             type=Literal["highest", "high", "medium"],
             default="highest",
             help="How exactly matrices of float32 are multiplied, as torch.set_float32_matmul_precision has it: `high`"
-            " takes TF32 on a GPU, with 10 bits behind the point instead of 23, which is faster where networks are wide.",
+            " takes TF32 on a GPU, with 10 of 23 bits behind the point, which is faster where networks are wide.",
         )
         parser.set_defaults(
             {
