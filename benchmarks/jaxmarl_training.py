@@ -161,7 +161,16 @@ class Speed(Callback):
 
 
 def ours(
-    map_name: str, device: str, *, battles: int, episodes: int, updates: int, warmup: int, hidden: int, precision: str
+    map_name: str,
+    device: str,
+    *,
+    battles: int,
+    episodes: int,
+    updates: int,
+    warmup: int,
+    hidden: int,
+    precision: str,
+    overlap: bool = False,
 ) -> Speed:
     """Train QLearner with networks of JaxMARL's sizes, at its replay ratio.
 
@@ -174,13 +183,14 @@ def ours(
         warmup: Updates before.
         hidden: Width of the agents' layers.
         precision: ``"float32"``, or ``"tf32"`` for matrices.
+        overlap: Whether battles are played in a thread during updates.
     """
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     there = device == "cuda"
     data = ReplayDataModule(
         f"battle/{map_name}", {"device": device} if there else None, num_envs=battles, batch_size=episodes,
-        replay_ratio=RATIO, replay_device=device if there else None, seed=1,
+        replay_ratio=RATIO, replay_device=device if there else None, overlap=overlap, seed=1,
     )  # fmt: skip
     torch.manual_seed(1)
     learner = QLearner(
@@ -218,7 +228,7 @@ def measure(options: argparse.Namespace) -> Table:
             say(f"jaxmarl: ours on {name} in {precision}")
             speed = ours(
                 name, options.device, battles=options.battles, episodes=options.episodes, updates=options.updates,
-                warmup=options.warmup, hidden=options.hidden, precision=precision,
+                warmup=options.warmup, hidden=options.hidden, precision=precision, overlap=options.overlap,
             )  # fmt: skip
             ratios.append(speed.env_steps / peer["env_steps"])
             rows.append(
@@ -246,6 +256,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--overlap", action="store_true", help="play our battles in a thread during updates")
 
 
 def run(options: argparse.Namespace) -> list[Table]:
