@@ -102,7 +102,8 @@ class BatchedRollout(AbstractRollout):
             if self._generator is None:
                 self._settle(policy.initial_memory(1).device)
             recorder = self._recorder
-            graph = self._graph_for(policy, explore) if isinstance(recorder, DistantRecorder) else None
+            # Who plays nothing this time must not cost another policy its graph.
+            graph = self._graph_for(policy, explore) if times and isinstance(recorder, DistantRecorder) else None
             for _ in range(times):
                 if graph is not None and isinstance(recorder, DistantRecorder):
                     recorder.make_room()

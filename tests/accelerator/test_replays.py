@@ -159,6 +159,14 @@ def test_another_schedule_of_exploration_is_recorded_anew():
     assert made[1][1].calls == 2 * (REHEARSALS + 1)
 
 
+def test_a_policy_that_plays_nothing_leaves_the_graph_of_another():
+    (_, (there, theirs)) = pair()
+    for _ in range(5):  # as battles that are played ahead of updates do
+        there.step(theirs, explore=True, times=0)
+        there.step(theirs.snapshot(), explore=True, times=10)
+    assert there._graph.replays == 50 - REHEARSALS
+
+
 def test_greedy_evaluation_and_a_resume_leave_no_trace():
     made = pair()
     assert_alike(made, 70)
