@@ -14,6 +14,7 @@ from qmix_lightning.rollout.base import AbstractRollout, ordinary_tensors
 from qmix_lightning.rollout.distant import DistantRecorder
 from qmix_lightning.rollout.episodes import WHOLE_VIEW, EpisodeRecorder
 from qmix_lightning.rollout.recording import Key
+from qmix_lightning.rollout.remembering import begin_anew
 from qmix_lightning.spec import ACTION_MASK, MASK, NO_ACTION, OBSERVATION, Policy, Replayable
 
 
@@ -287,10 +288,9 @@ class BatchedRollout(AbstractRollout):
             memory = torch.where(over[:, None, None], policy.initial_memory(1).to(memory.dtype), memory)
             action = torch.where(over[:, None], NO_ACTION, action)
         elif (ended := self._recorder.record(done, view)) is not None:
-            view = self.env.reset(view.get("done").flatten().clone())
+            view = self.env.reset(self._recorder.over)
             self._recorder.begin(view, ended)
-            which, fresh = ended.to(there), policy.initial_memory(len(ended)).to(memory.dtype)
-            memory, action = memory.index_copy(0, which, fresh), action.index_fill(0, which, NO_ACTION)
+            memory, action = begin_anew(memory, action, ended, policy.initial_memory(1))
         return view, memory, action
 
     def _play_one_each(self, policy: Policy) -> TensorDict:
