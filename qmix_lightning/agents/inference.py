@@ -102,15 +102,15 @@ class GRUInference:
         Raises:
             IndexError: If there is no such last action.
         """
-        (n_battles, n_agents), size = last_action.shape, self._hidden_size
-        room = self._room(n_battles * n_agents)
-        rows = room.known.reshape(n_battles, n_agents, size)
-        if not write_known(self._of_known, self._known_bias, last_action.numpy(), room.of_action, room.of_agent, rows):
+        size, room = self._hidden_size, self._room(last_action.shape)
+        if not write_known(
+            self._of_known, self._known_bias, last_action.numpy(), room.of_action, room.of_agent, room.known
+        ):
             raise IndexError(
                 f"Expected last actions from {NO_ACTION}, none, to {self._n_actions - 1}, got {last_action.min()} to"
                 f" {last_action.max()}."
             )
-        x = room.x.addmm_(observation.view(room.rows, -1), self._of_observation).relu_()
+        x = room.x.addmm_(observation.flatten(0, 1), self._of_observation).relu_()
         before, after = memory.view(-1, size), torch.empty_like(memory)
         new = after.view(-1, size)
         torch.mm(x, self._of_input, out=room.from_input)
@@ -118,24 +118,24 @@ class GRUInference:
         gru_memory(
             room.input_gates, room.memory_gates, self._input_bias, self._memory_bias, before.numpy(), new.numpy()
         )
-        return torch.addmm(self._head_bias, new, self._head).view(n_battles, n_agents, -1), after
+        return torch.addmm(self._head_bias, new, self._head).view(*room.shape, -1), after
 
-    def _room(self, rows: int) -> _Room:
+    def _room(self, shape: torch.Size) -> _Room:
         room: _Room | None = getattr(self._here, "room", None)
-        if room is None or room.rows != rows:
-            room = self._here.room = _Room(rows, self._hidden_size, self._sizes)
+        if room is None or room.shape != shape:
+            room = self._here.room = _Room(shape, self._hidden_size, self._sizes)
         return room
 
 
 class _Room:
     """Where one thread computes: memory that comes and goes by the call costs as much as the gates, page by page."""
 
-    def __init__(self, rows: int, size: int, sizes: Sequence[int]) -> None:
-        self.rows = rows
+    def __init__(self, shape: torch.Size, size: int, sizes: Sequence[int]) -> None:
+        self.shape, rows = shape, shape.numel()
         self.of_action, self.of_agent = (np.empty((n, size), dtype=np.float32) for n in (sizes[1] + 1, sizes[2]))
-        self.known = np.empty((rows, size), dtype=np.float32)
+        self.known = np.empty((*shape, size), dtype=np.float32)
         self.input_gates, self.memory_gates = (np.empty((rows, 3, size), dtype=np.float32) for _ in range(2))
-        self.x = torch.from_numpy(self.known)
+        self.x = torch.from_numpy(self.known.reshape(rows, size))
         self.from_input, self.from_memory = (
             torch.from_numpy(gates.reshape(rows, -1)) for gates in (self.input_gates, self.memory_gates)
         )

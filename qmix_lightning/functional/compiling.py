@@ -55,10 +55,10 @@ def readable(*tensors: Tensor) -> bool:
         >>> readable(torch.zeros(2, 3)), readable(torch.zeros(2, 3).t()), readable(torch.zeros(2, dtype=torch.float64))
         (True, False, False)
     """
-    return all(
-        tensor.dtype in _READABLE and tensor.is_cpu and tensor.is_contiguous() and not is_batchedtensor(tensor)
-        for tensor in tensors
-    )
+    for tensor in tensors:  # in a loop, since a generator for all() takes as long as the questions themselves
+        if not (tensor.dtype in _READABLE and tensor.is_cpu and tensor.is_contiguous()) or is_batchedtensor(tensor):
+            return False
+    return True
 
 
 _CPU: Final = torch.device("cpu")
