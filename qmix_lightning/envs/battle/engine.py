@@ -15,6 +15,7 @@ from qmix_lightning.envs.battle.orders import give_order
 from qmix_lightning.envs.battle.reward import UNDECIDED, WON, alive, best_reward, outcome, step_reward
 from qmix_lightning.envs.battle.spawning import spawn
 from qmix_lightning.envs.battle.state import DYING, IDLE, NOBODY
+from qmix_lightning.envs.battle.world import World
 
 LOOPS_BEFORE_FIRST_SIGHT = 2
 """Game loops that SMAC lets pass between the start of a battle and its first observation; SMACv2 one."""
@@ -69,10 +70,12 @@ def _suffer(units: Any, world: Any, law: Any) -> None:
 
 @kernel
 def restart(
-    battles: Any, world: Any, laws: Any, clocks: Any, lineup: Any, views: Any, which: Any, first: int, end: int,
+    battles: Any, w: Any, laws: Any, clocks: Any, lineup: Any, views: Any, which: Any, first: int, end: int,
     _: int = SOURCES,
 ) -> None:  # fmt: skip
-    """Start those of the battles from ``first`` up to ``end`` anew that ``which`` marks."""
+    """Start those of the battles from ``first`` up to ``end`` anew that ``which`` marks; the rules are in an array."""
+    # Put together here: a bare record takes as long to be read as all the other arguments.
+    world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
     for b in range(first, end):
         if which[b]:
             begin_battle(battles[b], world, laws[b], clocks[b], lineup, views, b)
@@ -130,9 +133,10 @@ def trace(battles: Any, world: Any, laws: Any, clocks: Any, actions: Any, loops:
 
 @kernel
 def advance(
-    battles: Any, world: Any, laws: Any, clocks: Any, views: Any, actions: Any, first: int, end: int, _: int = SOURCES
+    battles: Any, w: Any, laws: Any, clocks: Any, views: Any, actions: Any, first: int, end: int, _: int = SOURCES
 ) -> None:
-    """Play one environment step of the battles from ``first`` up to ``end`` and write all their views."""
+    """Play one environment step of the battles from ``first`` up to ``end``; the rules are in an array."""
+    world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
     for b in range(first, end):
         play_step(battles[b], world, laws[b], clocks[b], views, actions[b], b)
 

@@ -79,10 +79,8 @@ _restart_battles, _advance_battles, _show_battles = (_for_a_thread(kernel) for k
 def _restart(memory: Any, calls: Any) -> None:
     b = cuda.grid(1)
     if b < memory.battles.shape[0]:
-        w = memory.world  # put together here, because a kernel is given no record but in an array
-        world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
         _restart_battles(
-            memory.battles, world, memory.laws, memory.clocks, memory.lineup, memory.views, calls.which, b, b + 1
+            memory.battles, memory.world, memory.laws, memory.clocks, memory.lineup, memory.views, calls.which, b, b + 1
         )
 
 
@@ -90,10 +88,10 @@ def _restart(memory: Any, calls: Any) -> None:
 def _advance(memory: Any, calls: Any) -> None:
     b = cuda.grid(1)
     if b < memory.battles.shape[0]:
-        w = memory.world  # put together here, because a kernel is given no record but in an array
-        world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
         replace_illegal(memory.views.action_mask[b], calls.actions[b], calls.faults[b])
-        _advance_battles(memory.battles, world, memory.laws, memory.clocks, memory.views, calls.actions, b, b + 1)
+        _advance_battles(
+            memory.battles, memory.world, memory.laws, memory.clocks, memory.views, calls.actions, b, b + 1
+        )
 
 
 @_kernel
