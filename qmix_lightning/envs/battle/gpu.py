@@ -99,14 +99,14 @@ def _show(memory: Any, calls: Any) -> None:
     b = cuda.grid(1)
     if b < memory.battles.shape[0]:
         w = memory.world  # put together here, because a kernel is given no record but in an array
-        world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
+        world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0], w.variety)
         _show_battles(memory.battles, world, memory.clocks, memory.views, b, b + 1)
 
 
 @_kernel
 def _see(memory: Any, recording: Any, scratch: Any) -> None:
     w = memory.world  # put together here, because a kernel is given no record but in an array
-    world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
+    world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0], w.variety)
     n_steps, thread = recording.units.shape[1], cuda.grid(1)
     for at in range(thread, recording.units.shape[0] * n_steps, cuda.gridsize(1)):
         see_step(recording, scratch.battles[thread], scratch.shown[thread], world, at // n_steps, at % n_steps)
@@ -215,7 +215,7 @@ class GpuArena(Arena):
 
     def _world(self, world: World) -> World:
         rules: Any = np.frombuffer(world.rules.tobytes(), RULES)
-        moved: World = self._moved(world._replace(rules=rules))
+        moved: World = self._moved(world._replace(rules=rules, variety=len(world.types)))
         return moved
 
     def _moved(self, parts: Any) -> Any:
