@@ -60,6 +60,7 @@ class BatchedRollout(AbstractRollout):
     _view: TensorDict
     _memory: Tensor
     _last_action: Tensor
+    _fresh: Tensor | None  # what agents remember who begin; asked once a call, between which a policy may change
     _steps_there: Tensor
 
     def __init__(
@@ -102,7 +103,7 @@ class BatchedRollout(AbstractRollout):
                 self._begin(policy)
             if self._generator is None:
                 self._settle(policy.initial_memory(1).device)
-            recorder = self._recorder
+            recorder, self._fresh = self._recorder, None
             graph = self._graph_for(policy, explore) if isinstance(recorder, DistantRecorder) else None
             for _ in range(times):
                 if graph is not None and isinstance(recorder, DistantRecorder):
@@ -201,7 +202,7 @@ class BatchedRollout(AbstractRollout):
     def _begin(self, policy: Policy) -> None:
         self._view = self.env.reset()
         self._begin_record()
-        self._memory = policy.initial_memory(self.env.num_envs)
+        self._memory, self._fresh = policy.initial_memory(self.env.num_envs), None
         self._last_action = torch.full(self._view[ACTION_MASK].shape[:-1], NO_ACTION, device=self._memory.device)
 
     def _begin_record(self) -> None:
@@ -290,7 +291,9 @@ class BatchedRollout(AbstractRollout):
         elif (ended := self._recorder.record(done, view)) is not None:
             view = self.env.reset(self._recorder.over)
             self._recorder.begin(view, ended)
-            memory, action = begin_anew(memory, action, ended, policy.initial_memory(1))
+            if self._fresh is None:
+                self._fresh = policy.initial_memory(1)
+            memory, action = begin_anew(memory, action, ended, self._fresh)
         return view, memory, action
 
     def _play_one_each(self, policy: Policy) -> TensorDict:
