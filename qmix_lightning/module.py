@@ -150,6 +150,7 @@ class QLearner(LightningModule):
         self.metrics: Any = torch.nn.ModuleDict({**played, "dead_allies": Deaths(), "dead_enemies": Deaths()})
         self.evaluation: dict[str, tuple[float, float, float]] = {}
         self._graphed = GraphedLoss(self.loss, self.spec.episode_limit + 1)
+        self._agent_of: tuple[Any, Any] = None, None
         self._snapshot: EpsilonGreedyPolicy | None = None
         self._found: dict[str, Tensor] = {}
 
@@ -163,7 +164,10 @@ class QLearner(LightningModule):
     @property
     def agent(self) -> AbstractAgent:
         """The network that values each agent's actions."""
-        return self.loss.local_value_network[1].module  # type: ignore[no-any-return]
+        # Asking one module after the other takes as long as a step of 10 battles, and a loss keeps those it has.
+        if self._agent_of[0] is not (loss := self._modules["loss"]):
+            self._agent_of = loss, self.loss.local_value_network[1].module
+        return self._agent_of[1]  # type: ignore[no-any-return]
 
     @property
     def target_agent(self) -> AbstractAgent:
@@ -329,10 +333,9 @@ class QLearner(LightningModule):
 
     def _autocast(self) -> AbstractContextManager[object]:
         """What Lightning opens around its steps in mixed precision; battles are played outside of them."""
-        try:
-            plugin = self.trainer.precision_plugin
-        except RuntimeError:  # There is no trainer.
+        if self._trainer is None and self._fabric is None:  # To be told so by an exception takes much longer.
             return nullcontext()
+        plugin = self.trainer.precision_plugin
         return plugin.autocast_context_manager() if isinstance(plugin, MixedPrecision) else nullcontext()
 
     def _evaluate(self, battles: TensorDict, stage: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from qmix_lightning.agents.inputs import write_known
-from qmix_lightning.functional.compiling import may_compute, readable
+from qmix_lightning.functional.compiling import kernel_over, may_compute, readable
 from qmix_lightning.functional.gates import gru_memory
+from qmix_lightning.functional.products import SGEMM, multiply
 from qmix_lightning.spec import NO_ACTION
 
 
@@ -63,19 +63,18 @@ class GRUInference:
     def __init__(self, agent: Any = None) -> None:
         parts = () if agent is None else (agent.input.linear, agent.gru, agent.head)
         self._bound, self._here = Bound(*parts), threading.local()
-        self._readable = self._bound.readable()
-        if not self._readable:
+        self._usable = SGEMM != 0 and self._bound.readable()
+        if not self._usable:
             return
         self._sizes, self._hidden_size = agent.input.sizes, agent.memory_size
-        (n_observed, self._n_actions, _), weight = self._sizes, agent.input.linear.weight.detach()
-        self._of_observation, self._of_known = weight[:, :n_observed].t(), weight[:, n_observed:].numpy()
-        self._known_bias = agent.input.linear.bias.detach().numpy()
-        gru = {name: weight.detach() for name, weight in agent.gru.named_parameters()}
-        self._of_input, self._of_memory = gru["weight_ih_l0"].t(), gru["weight_hh_l0"].t()
-        self._input_bias, self._memory_bias = (
-            gru[name].numpy().reshape(3, self._hidden_size) for name in ("bias_ih_l0", "bias_hh_l0")
-        )
-        self._head, self._head_bias = agent.head.weight.detach().t(), agent.head.bias.detach()
+        gru, size = agent.gru, agent.memory_size
+        self._weights = tuple(
+            weight.detach().numpy()
+            for weight in (
+                agent.input.linear.weight, agent.input.linear.bias, gru.weight_ih_l0, gru.weight_hh_l0,
+                gru.bias_ih_l0.view(3, size), gru.bias_hh_l0.view(3, size), agent.head.weight, agent.head.bias,
+            )
+        )  # fmt: skip
 
     def __reduce__(self) -> tuple[type[GRUInference], tuple[()]]:
         """Copy nothing."""
@@ -88,12 +87,13 @@ class GRUInference:
     def takes(self, observation: Tensor, last_action: Tensor, memory: Tensor) -> bool:
         """Whether kernels may stand in for torch's operations on these tensors and the parameters."""
         return (
-            self._readable
+            self._usable
             and may_compute()
             and readable(observation, last_action, memory)
             and last_action.dtype == torch.int64
             and observation.dtype == memory.dtype == torch.float32
             and observation.shape[:2] == last_action.shape == memory.shape[:2]
+            and (observation.shape[2], memory.shape[2]) == (self._sizes[0], self._hidden_size)
         )
 
     def run(self, observation: Tensor, last_action: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,40 +102,57 @@ class GRUInference:
         Raises:
             IndexError: If there is no such last action.
         """
-        (n_battles, n_agents), size = last_action.shape, self._hidden_size
-        room = self._room(n_battles * n_agents)
-        rows = room.known.reshape(n_battles, n_agents, size)
-        if not write_known(self._of_known, self._known_bias, last_action.numpy(), room.of_action, room.of_agent, rows):
+        value, after = observation.new_empty(*last_action.shape, len(self._weights[-1])), torch.empty_like(memory)
+        seen, written = (observation.numpy(), last_action.numpy(), memory.numpy()), (value.numpy(), after.numpy())
+        if not gru_step(SGEMM, self._weights, seen, self._room(last_action.shape), written):
             raise IndexError(
-                f"Expected last actions from {NO_ACTION}, none, to {self._n_actions - 1}, got {last_action.min()} to"
+                f"Expected last actions from {NO_ACTION}, none, to {self._sizes[1] - 1}, got {last_action.min()} to"
                 f" {last_action.max()}."
             )
-        x = room.x.addmm_(observation.view(room.rows, -1), self._of_observation).relu_()
-        before, after = memory.view(-1, size), torch.empty_like(memory)
-        new = after.view(-1, size)
-        torch.mm(x, self._of_input, out=room.from_input)
-        torch.mm(before, self._of_memory, out=room.from_memory)
-        gru_memory(
-            room.input_gates, room.memory_gates, self._input_bias, self._memory_bias, before.numpy(), new.numpy()
-        )
-        return torch.addmm(self._head_bias, new, self._head).view(n_battles, n_agents, -1), after
+        return value, after
 
-    def _room(self, rows: int) -> _Room:
-        room: _Room | None = getattr(self._here, "room", None)
-        if room is None or room.rows != rows:
-            room = self._here.room = _Room(rows, self._hidden_size, self._sizes)
-        return room
+    def _room(self, shape: torch.Size) -> Any:
+        """Where one thread computes: memory that comes and goes costs as much as the gates, page by page."""
+        if getattr(self._here, "shape", None) != shape:
+            sizes = (self._sizes[1] + 1,), (self._sizes[2],), shape, (2, shape.numel(), 3)
+            self._here.room = tuple(np.empty((*size, self._hidden_size), dtype=np.float32) for size in sizes)
+            self._here.shape = shape
+        return self._here.room
 
 
-class _Room:
-    """Where one thread computes: memory that comes and goes by the call costs as much as the gates, page by page."""
+@kernel_over(write_known, gru_memory, multiply)
+def gru_step(sgemm: int, weights: Any, seen: Any, room: Any, written: Any) -> bool:
+    """Write the values and the new memory of one step of an agent with a GRU.
 
-    def __init__(self, rows: int, size: int, sizes: Sequence[int]) -> None:
-        self.rows = rows
-        self.of_action, self.of_agent = (np.empty((n, size), dtype=np.float32) for n in (sizes[1] + 1, sizes[2]))
-        self.known = np.empty((rows, size), dtype=np.float32)
-        self.input_gates, self.memory_gates = (np.empty((rows, 3, size), dtype=np.float32) for _ in range(2))
-        self.x = torch.from_numpy(self.known)
-        self.from_input, self.from_memory = (
-            torch.from_numpy(gates.reshape(rows, -1)) for gates in (self.input_gates, self.memory_gates)
-        )
+    Args:
+        sgemm: :data:`~qmix_lightning.functional.products.SGEMM`.
+        weights: A tuple of weight and bias of the first layer, of the GRU the weights of input and memory
+            ``[3 H, H]`` and the biases of both ``[3, H]``, and of the head weight and bias.
+        seen: A tuple of observation ``[B, N, O]``, last action ``[B, N]`` and memory ``[B, N, H]``.
+        room: A tuple of room for :func:`~qmix_lightning.agents.inputs.write_known`, ``[A + 1, H]`` and ``[N, H]``, for
+            the input of the GRU, ``[B, N, H]``, and for what its weights make of input and memory, ``[2, B N, 3, H]``.
+        written: A tuple of values ``[B, N, A]`` and new memory ``[B, N, H]``, which are written.
+
+    Returns:
+        Whether there are such last actions.
+    """
+    first, first_bias, of_input, of_memory, input_bias, memory_bias, head, head_bias = weights
+    (observation, last_action, memory), (of_action, of_agent, x, layers), (value, after) = seen, room, written
+    n_battles, n_agents, size = memory.shape
+    n_rows, n_observed = n_battles * n_agents, observation.shape[2]
+    if not write_known(first[:, n_observed:], first_bias, last_action, of_action, of_agent, x):
+        return False
+    rows, before, new = x.reshape(n_rows, size), memory.reshape(n_rows, size), after.reshape(n_rows, size)
+    multiply(sgemm, observation.reshape(n_rows, n_observed), first[:, :n_observed], rows, np.float32(1))
+    for i in range(n_rows):
+        for j in range(size):
+            rows[i, j] = np.float32(0) if rows[i, j] < 0 else rows[i, j]  # which lets NaN pass
+    multiply(sgemm, rows, of_input, layers[0].reshape(n_rows, 3 * size), np.float32(0))
+    multiply(sgemm, before, of_memory, layers[1].reshape(n_rows, 3 * size), np.float32(0))
+    gru_memory(layers[0], layers[1], input_bias, memory_bias, before, new)
+    values = value.reshape(n_rows, len(head_bias))
+    for i in range(n_rows):
+        for a in range(len(head_bias)):
+            values[i, a] = head_bias[a]
+    multiply(sgemm, new, head, values, np.float32(1))
+    return True

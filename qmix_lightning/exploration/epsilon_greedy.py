@@ -42,9 +42,9 @@ def epsilon_greedy(value: Tensor, mask: Tensor, epsilon: float | Tensor, generat
     # One draw tells whether an agent explores, one which of its legal actions it then takes.
     draws = torch.rand(*value.shape[:-1], 2, device=value.device, generator=generator)
     if told and value.dtype == torch.float32 and mask.shape == value.shape and may_compute() and readable(value, mask):
-        values, legal, drawn = (tensor.numpy().reshape(-1, tensor.shape[-1]) for tensor in (value, mask, draws))
-        chosen = np.empty(value.shape[:-1], dtype=np.int64)
-        if _choose(values, legal, drawn, np.float32(epsilon), chosen.reshape(-1)):
+        n_actions, chosen = value.shape[-1], np.empty(value.shape[:-1], dtype=np.int64)
+        rows = value.numpy().reshape(-1, n_actions), mask.numpy().reshape(-1, n_actions), draws.numpy().reshape(-1, 2)
+        if _choose(*rows, np.float32(epsilon), chosen.reshape(-1)):
             return torch.from_numpy(chosen)
     best = legal_argmax(value, mask)
     rank = mask.cumsum(-1)  # of each legal action among those of its agent, from 1

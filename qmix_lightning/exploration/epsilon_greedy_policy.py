@@ -60,8 +60,10 @@ class EpsilonGreedyPolicy:
         agent = self.greedy_agent if env_steps is None else self.agent
         with self.autocast():
             # In true half or double precision memories are what the agents are, and observations are not.
-            value, following = agent.infer(observation.to(memory.dtype), last_action, memory)
-        memory = following.to(memory.dtype)
+            if observation.dtype != memory.dtype:
+                observation = observation.to(memory.dtype)
+            value, following = agent.infer(observation, last_action, memory)
+        memory = following if following.dtype == memory.dtype else following.to(memory.dtype)
         if env_steps is None:
             return legal_argmax(value, action_mask), memory
         return epsilon_greedy(value, action_mask, self.epsilon(env_steps), generator), memory

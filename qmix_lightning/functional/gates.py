@@ -9,27 +9,26 @@ import numpy as np
 from qmix_lightning.functional.compiling import inlined, kernel
 
 # In float32 throughout: a number of Python's would turn all into float64, which takes three times as long.
-_ONE, _TWO, _HALF = np.float32(1), np.float32(2), np.float32(0.5)
-_LEAST, _MOST = np.float32(-87), np.float32(87)  # whose exponentials float32 still holds
+_ONE, _TWO = np.float32(1), np.float32(2)
 _LOG2_E: Final = np.float32(1.4426950408889634)
-# log 2 in two parts, the first of which has so few digits that its multiples are exact.
-_LOG_2, _REST = np.float32(0.693359375), np.float32(-2.12194440e-4)
-# The coefficients of the Taylor series beyond 1 + r, fitted to |r| <= log(2) / 2.
-_C2, _C3, _C4 = np.float32(0.50000001201), np.float32(0.16666665459), np.float32(0.041665795894)
-_C5, _C6, _C7 = np.float32(0.0083334519073), np.float32(0.0013981999507), np.float32(0.00019875691500)
+_MOST = np.float32(126)  # whose power of two float32 still holds, as it does that of the negative
+# The coefficients of 2^f beyond 1, fitted to |f| <= 1/2 with a relative error of 9e-8 at most.
+_C1, _C2, _C3 = np.float32(0.69314698), np.float32(0.24022242), np.float32(0.05550734)
+_C4, _C5 = np.float32(0.00967151), np.float32(0.00132647)
+_WHOLE = np.float32(1.5 * 2**23)  # so large that a float32 beside it has no place for fractions
 _BIAS, _MANTISSA = np.int32(127), np.int32(23)
 
 
 @inlined
-def _exponential(x: Any) -> Any:
+def _power_of_two(x: Any) -> Any:
     # Comparisons in this order let NaN pass.
-    x = _LEAST if x < _LEAST else x
+    x = -_MOST if x < -_MOST else x
     x = _MOST if x > _MOST else x
-    n = np.floor(x * _LOG2_E + _HALF)
-    r = x - n * _LOG_2 - n * _REST
-    series = (((((_C7 * r + _C6) * r + _C5) * r + _C4) * r + _C3) * r + _C2) * r * r + r + _ONE
-    # The power of two, put together from its bits.
-    return series * np.int32((np.int32(n) + _BIAS) << _MANTISSA).view(np.float32)
+    shifted = x + _WHOLE  # rounds x, which then stands in the last bits
+    f = x - (shifted - _WHOLE)
+    series = ((((_C5 * f + _C4) * f + _C3) * f + _C2) * f + _C1) * f + _ONE
+    # The power of the whole part, put together from its bits.
+    return series * np.int32((np.float32(shifted).view(np.int32) + _BIAS) << _MANTISSA).view(np.float32)
 
 
 @kernel
@@ -58,15 +57,15 @@ def gru_memory(x: Any, m: Any, c: Any, d: Any, memory: Any, new: Any) -> None:
 
     Source:
         Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation",
-        2014, with the reset gate behind the layer as cuDNN has it; the exponential after Moshier's Cephes library.
+        2014, with the reset gate behind the layer as cuDNN has it.
     """
     # Gates are an axis of their own: an index that is a sum might be negative for all the compiler knows, at twice the
     # price.
     n_rows, size = memory.shape
     for i in range(n_rows):
         for j in range(size):
-            reset = _ONE / (_ONE + _exponential(-(x[i, 0, j] + c[0, j] + m[i, 0, j] + d[0, j])))
-            update = _ONE / (_ONE + _exponential(-(x[i, 1, j] + c[1, j] + m[i, 1, j] + d[1, j])))
+            reset = _ONE / (_ONE + _power_of_two(-_LOG2_E * (x[i, 0, j] + c[0, j] + m[i, 0, j] + d[0, j])))
+            update = _ONE / (_ONE + _power_of_two(-_LOG2_E * (x[i, 1, j] + c[1, j] + m[i, 1, j] + d[1, j])))
             inner = x[i, 2, j] + c[2, j] + reset * (m[i, 2, j] + d[2, j])
-            inner = _ONE - _TWO / (_ONE + _exponential(_TWO * inner))
+            inner = _ONE - _TWO / (_ONE + _power_of_two(_TWO * _LOG2_E * inner))
             new[i, j] = inner + update * (memory[i, j] - inner)

@@ -14,6 +14,7 @@ from qmix_lightning.rollout.base import AbstractRollout, ordinary_tensors
 from qmix_lightning.rollout.distant import DistantRecorder
 from qmix_lightning.rollout.episodes import WHOLE_VIEW, EpisodeRecorder
 from qmix_lightning.rollout.recording import Key
+from qmix_lightning.rollout.remembering import begin_anew
 from qmix_lightning.spec import ACTION_MASK, MASK, NO_ACTION, OBSERVATION, Policy, Replayable
 
 
@@ -59,6 +60,7 @@ class BatchedRollout(AbstractRollout):
     _view: TensorDict
     _memory: Tensor
     _last_action: Tensor
+    _fresh: Tensor | None  # what agents remember who begin; asked once a call, between which a policy may change
     _steps_there: Tensor
 
     def __init__(
@@ -101,7 +103,7 @@ class BatchedRollout(AbstractRollout):
                 self._begin(policy)
             if self._generator is None:
                 self._settle(policy.initial_memory(1).device)
-            recorder = self._recorder
+            recorder, self._fresh = self._recorder, None
             # Who plays nothing this time must not cost another policy its graph.
             graph = self._graph_for(policy, explore) if times and isinstance(recorder, DistantRecorder) else None
             for _ in range(times):
@@ -201,7 +203,7 @@ class BatchedRollout(AbstractRollout):
     def _begin(self, policy: Policy) -> None:
         self._view = self.env.reset()
         self._begin_record()
-        self._memory = policy.initial_memory(self.env.num_envs)
+        self._memory, self._fresh = policy.initial_memory(self.env.num_envs), None
         self._last_action = torch.full(self._view[ACTION_MASK].shape[:-1], NO_ACTION, device=self._memory.device)
 
     def _begin_record(self) -> None:
@@ -288,10 +290,11 @@ class BatchedRollout(AbstractRollout):
             memory = torch.where(over[:, None, None], policy.initial_memory(1).to(memory.dtype), memory)
             action = torch.where(over[:, None], NO_ACTION, action)
         elif (ended := self._recorder.record(done, view)) is not None:
-            view = self.env.reset(view.get("done").flatten().clone())
+            view = self.env.reset(self._recorder.over)
             self._recorder.begin(view, ended)
-            which, fresh = ended.to(there), policy.initial_memory(len(ended)).to(memory.dtype)
-            memory, action = memory.index_copy(0, which, fresh), action.index_fill(0, which, NO_ACTION)
+            if self._fresh is None:
+                self._fresh = policy.initial_memory(1)
+            memory, action = begin_anew(memory, action, ended, self._fresh)
         return view, memory, action
 
     def _play_one_each(self, policy: Policy) -> TensorDict:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor
 
-from qmix_lightning.rollout.recording import Key, SteadyViews, copyable, same, tensors_of
+from qmix_lightning.rollout.recording import STEPS_UNCUT, Key, SteadyViews, copyable, same, tensors_of
 from qmix_lightning.spec import (
     ACTION,
     ACTION_MASK,
@@ -35,16 +35,19 @@ class EpisodeRecorder:
     after the last one holds only what was seen at the end, to bootstrap from: its mask is false and its action 0. All
     later steps are padding, zeros with action 0 legal. Nothing is stored twice.
 
-    The record has T + 1 rows for every battle, a ring over time: whenever an episode began, all battles write into the
-    same column, so a step costs one copy a key. The rows of an episode that ends lie one after the other, as fits a
-    processor's caches; its padding is one more row that is never written. Where the environment shows the same tensors
-    in the computer's memory at every step, compiled loops copy them instead of torch.
+    The record has some more than T + 1 rows for every battle, a ring over time: whenever an episode began, all battles
+    write into the same column, so a step costs one copy a key. The rows of an episode that ends lie one after the
+    other, as fits a processor's caches; its padding is T + 1 more rows that are never written. Where the environment
+    shows the same tensors in the computer's memory at every step, compiled loops copy them instead of torch.
 
     Args:
         spec: The task's sizes, of which only ``episode_limit`` T is needed: the rest comes with the first step.
         num_envs: Number B of battles.
         seen: Which entries of the environment's views to record: what it shows, or the ``snapshot_keys`` from which it
             can show it again.
+
+    Attributes:
+        over: ``[B]`` bool on the CPU, whose episodes ended in the step that was recorded last.
 
     Example:
         >>> from qmix_lightning.envs.matrix import TwoStepGame
@@ -63,12 +66,14 @@ class EpisodeRecorder:
 
     def __init__(self, spec: TaskSpec, num_envs: int, seen: tuple[Key, ...] = WHOLE_VIEW) -> None:
         self.limit, self.num_envs, self.seen = spec.episode_limit, num_envs, seen
-        self._record: dict[Key, Tensor] = {}  # [B (T + 1) + 1, ...]
+        self._n_columns = self.limit + 1 + STEPS_UNCUT
+        self._record: dict[Key, Tensor] = {}  # [B C + T + 1, ...]
         self._columns: dict[Key, tuple[Tensor, ...]] = {}  # views of it, [B, ...] each
         self._cursor = 0
         # On the CPU wherever the environment is, and in numpy, whose calls take half as long on a handful of numbers.
         self._length = np.zeros(num_envs, dtype=np.int64)
-        self._ended = np.zeros(num_envs, dtype=np.int64)
+        self.over = torch.zeros(num_envs, dtype=torch.bool)
+        self._over = self.over.numpy()
         self._steps = np.arange(self.limit + 1)
         self._cut_out: list[tuple[Tensor, dict[Key, Tensor]]] = []
         self._views: SteadyViews | None = None
@@ -105,9 +110,13 @@ class EpisodeRecorder:
         """
         if not self._record:
             raise RuntimeError("No episode began yet: EpisodeRecorder.begin(env.reset()) comes before record.")
-        views, column, following = self._views_of(outcome), self._cursor, (self._cursor + 1) % (self.limit + 1)
-        if views is not None and views.take(action):
-            count = views.write(action, column, following, self._length, self.limit, self._ended)
+        views, following = self._views_of(outcome), (self._cursor + 1) % self._n_columns
+        if views is not None and not views.take(action):
+            views = None
+        if views is not None:
+            if views.must_cut():
+                self._cut_waiting()
+            count = views.write(action, self._cursor, following, self._length, self._over)
         else:
             count = self._write_step(action, outcome, following)
         if count < 0:
@@ -118,13 +127,16 @@ class EpisodeRecorder:
         self._cursor = following
         if not count:
             return None
-        ended = self._ended[:count].copy()
+        if views is not None:
+            return torch.from_numpy(views.ended(count))
+        ended = self._over.nonzero()[0]
         which = torch.from_numpy(ended)
         self._cut_out.append((which, self._cut(ended)))
         return which
 
     def take(self) -> tuple[Tensor, TensorDict] | None:
         """Hand out the episodes ``[k, T + 1]`` that ended since the last time, and whose they are; None if none did."""
+        self._cut_waiting()
         ended, self._cut_out = self._cut_out, []
         return together(ended)
 
@@ -150,23 +162,24 @@ class EpisodeRecorder:
     def _views_of(self, outcome: TensorDict) -> SteadyViews | None:
         if self._views is not None and self._views.hold(outcome):
             return self._views
+        self._cut_waiting()
         self._views, before, self._shown = None, self._shown, tensors_of(outcome)
         if same(before, self._shown):
             came, seen = came_of(outcome), {key: outcome.get(key) for key in self.seen}
             if copyable({**came, **seen}, self._record, self.num_envs):
-                self._views = SteadyViews(outcome, came, seen, came[DONE], self._record)
+                self._views = SteadyViews(outcome, came, seen, came[DONE], self._record, self.limit)
         return self._views
 
     def _write_step(self, action: Tensor, outcome: TensorDict, following: int) -> int:
         if self._length.max() >= self.limit:
             return -1
+        self._cut_waiting()
         self._write({ACTION: action, **came_of(outcome)})
         self._cursor = following
         self._write({key: outcome.get(key) for key in self.seen})
         self._length += 1
-        ended = outcome.get("done").flatten().nonzero().flatten().numpy(force=True)
-        self._ended[: len(ended)] = ended
-        return len(ended)
+        self._over[:] = outcome.get("done").flatten().numpy(force=True)
+        return int(self._over.sum())
 
     def _write(self, entries: dict[Key, Tensor]) -> None:
         for key, entry in entries.items():
@@ -175,26 +188,30 @@ class EpisodeRecorder:
         torch._foreach_copy_([self._columns[key][self._cursor] for key in entries], list(entries.values()))
 
     def _make(self, key: Key, like: Tensor) -> None:
-        record = like.new_zeros(self.num_envs * (self.limit + 1) + 1, *like.shape[1:])
+        self._cut_waiting()
+        n_rows = self.num_envs * self._n_columns
+        record = like.new_zeros(n_rows + self.limit + 1, *like.shape[1:])
         if key == ACTION_MASK:
-            record[-1, ..., 0] = True
+            record[n_rows:, ..., 0] = True
         self._record[key] = record
-        self._columns[key] = record[:-1].view(self.num_envs, self.limit + 1, *like.shape[1:]).unbind(1)
+        self._columns[key] = record[:n_rows].view(self.num_envs, self._n_columns, *like.shape[1:]).unbind(1)
         self._views = None
 
     def _cut(self, ended: NDArray[np.int64]) -> dict[Key, Tensor]:
         """The episodes ``[k, T + 1, ...]`` of battles that ended."""
-        if self._views is not None:
-            entries, played = self._views.cut(self._cursor, ended, self._length)
-        else:
-            rows, left = self._rows(ended)
-            rows[left < 0] = self.num_envs * (self.limit + 1)
-            entries = {
-                key: entry.view(*rows.shape, *entry.shape[1:]) for key, entry in self._read(rows.ravel()).items()
-            }
-            played = torch.from_numpy(left > 0).to(entries[DONE].device)
+        rows, left = self._rows(ended)
+        rows[left < 0] = self.num_envs * self._n_columns
+        entries = {key: entry.view(*rows.shape, *entry.shape[1:]) for key, entry in self._read(rows.ravel()).items()}
+        played = torch.from_numpy(left > 0).to(entries[DONE].device)
         entries[MASK] = played.unsqueeze(-1)
         return entries
+
+    def _cut_waiting(self) -> None:
+        """Cut out the episodes that compiled loops have noted down so far."""
+        if self._views is not None and (waiting := self._views.cut()) is not None:
+            which, entries, played = waiting
+            entries[MASK] = played.unsqueeze(-1)
+            self._cut_out.append((which, entries))
 
     def _read(self, rows: NDArray[np.int64]) -> dict[Key, Tensor]:
         # Nothing was done yet in the column that was seen last; it holds what was done there a ring ago.
@@ -206,8 +223,8 @@ class EpisodeRecorder:
     def _rows(self, which: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where each step of some battles stands in the record, and how many came after it, ``[k, T + 1]`` each."""
         length = self._length[which, None]
-        column = (self._cursor - length + self._steps) % (self.limit + 1)
-        return which[:, None] * (self.limit + 1) + column, length - self._steps
+        column = (self._cursor - length + self._steps) % self._n_columns
+        return which[:, None] * self._n_columns + column, length - self._steps
 
 
 def came_of(outcome: TensorDict) -> dict[Key, Tensor]:

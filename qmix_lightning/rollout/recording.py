@@ -1,7 +1,7 @@
 """The recorder's loops, compiled: one call writes a step of all battles down, one cuts episodes out of the record.
 
-Records are bytes here, ``[B (T + 1) + 1, w]`` for an entry of w bytes a battle: a row for each of the T + 1 columns of
-one battle after the other, and at last a row of padding. A call of torch for each entry would take as long as the
+Records are bytes here, ``[B C + T + 1, w]`` for an entry of w bytes a battle: a row for each of the C columns of one
+battle after the other, and at last the padding of an episode. A call of torch for each entry would take as long as the
 simulator does for 64 battles.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import is_
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -23,18 +23,24 @@ from qmix_lightning.spec import ACTION
 Key = str | tuple[str, ...]
 Array = NDArray[Any]
 
+STEPS_UNCUT: Final = 8
+"""Columns that a record has beyond those of an episode: for so many steps one that ended is still there in full."""
+
 
 class SteadyViews:
     """The tensors that an environment writes anew at every step, and the records of them, as the loops take them.
 
-    To look them up and to read them from numpy takes longer than to copy them.
+    To look them up and to read them from numpy takes longer than to copy them. Episodes that ended are cut out together
+    later, which takes a fourth of the time; until then what was seen at their end, where the next ones begin, is kept
+    apart.
 
     Args:
         outcome: What a step returned.
         came: Its entries that tell what the step brought, each ``[B, ...]``.
         seen: Its entries that tell what is seen now.
         done: The one of those that came that tells whose episodes ended, ``[B, 1]`` bool.
-        records: Of all of them and of the actions, ``[B (T + 1) + 1, ...]`` each.
+        records: Of all of them and of the actions, ``[B C + T + 1, ...]`` each.
+        limit: Most steps T of an episode.
     """
 
     def __init__(
@@ -44,15 +50,21 @@ class SteadyViews:
         seen: Mapping[Key, Tensor],
         done: Tensor,
         records: Mapping[Key, Tensor],
+        limit: int,
     ) -> None:
         self._tensors, self._seen_tensors = tensors_of(outcome), list(seen.values())
-        self._actions, self._n_columns = records[ACTION][: len(done)], (len(records[ACTION]) - 1) // len(done)
+        self._limit, self._n_battles = limit, len(done)
+        self._actions = records[ACTION][: len(done)]
         self._keys: list[Key] = [*seen, ACTION, *came]
         self._kinds = [(records[key].shape[1:], records[key].numpy().dtype) for key in self._keys]
         self._came, self._seen = (tuple(map(_bytes, part.values())) for part in (came, seen))
         self._records = tuple(_bytes(records[key]) for key in self._keys)
+        self._flat = tuple(record.reshape(-1) for record in self._records)
         self._seen_records, self._came_records = self._records[: len(seen)], self._records[len(seen) :]
         self._done = done.numpy()
+        # Of each episode that waits to be cut out: its battle, the column of its end, its length.
+        self._waiting, self._n_waiting, self._waited = np.empty((2 * len(done), 3), dtype=np.int64), 0, 0
+        self._ends = tuple(np.empty((2 * len(done), entry.shape[1]), dtype=np.uint8) for entry in self._seen)
 
     def hold(self, outcome: TensorDict) -> bool:
         """Whether a step returned the same tensors again."""
@@ -66,26 +78,43 @@ class SteadyViews:
         """Whether actions can be copied as they are."""
         return action.shape == self._actions.shape and action.dtype == torch.int64 and readable(action)
 
-    def write(self, action: Tensor, column: int, following: int, length: Array, limit: int, ended: Array) -> int:
+    def must_cut(self) -> bool:
+        """Whether the episodes that wait must be cut out before the next step."""
+        return self._n_waiting > 0 and (
+            self._waited >= STEPS_UNCUT or self._n_waiting + self._n_battles > len(self._waiting)
+        )
+
+    def write(self, action: Tensor, column: int, following: int, length: Array, over: Array) -> int:
         """Write a step down; see :func:`write_step`."""
         came = (_bytes(action), *self._came)
-        return write_step(
-            came, self._came_records, column, self._seen, self._seen_records, following, self._done, length, limit,
-            ended,
+        count: int = write_step(
+            came, self._came_records, column, self._seen, self._seen_records, following, self._done, length,
+            self._limit, over, self._waiting, self._ends, self._n_waiting,
         )  # fmt: skip
+        self._n_waiting += max(count, 0)
+        self._waited += self._n_waiting > 0
+        return count
+
+    def ended(self, count: int) -> Array:
+        """The battles of the episodes that ended last, ``[count]``."""
+        return self._waiting[self._n_waiting - count : self._n_waiting, 0].copy()
 
     def begin(self, column: int, which: Array, length: Array) -> None:
         """Write down what some battles begin with; see :func:`write_rows`."""
-        write_rows(self._seen, self._seen_records, column, which, length)
+        write_rows(self._seen, self._seen_records, column, which, length, self._limit)
 
-    def cut(self, cursor: int, which: Array, length: Array) -> tuple[dict[Key, Tensor], Tensor]:
-        """Episodes ``[k, T + 1, ...]`` of some battles by key, and which steps were played; see :func:`cut`."""
-        shape = (len(which), self._n_columns)
+    def cut(self) -> tuple[Tensor, dict[Key, Tensor], Tensor] | None:
+        """Battles, episodes ``[k, T + 1, ...]`` by key, and which steps were played; see :func:`cut`."""
+        if not self._n_waiting:
+            return None
+        waiting, shape = self._waiting[: self._n_waiting], (self._n_waiting, self._limit + 1)
         episodes = [np.empty((*shape, *of_step), dtype) for of_step, dtype in self._kinds]
         played = np.empty(shape, dtype=np.bool_)
-        as_bytes = tuple(episode.reshape(*shape, -1).view(np.uint8) for episode in episodes)
-        cut(self._records, len(self._seen), cursor, which, length, as_bytes, played)
-        return dict(zip(self._keys, map(torch.from_numpy, episodes), strict=True)), torch.from_numpy(played)
+        as_bytes = tuple(episode.reshape(-1).view(np.uint8) for episode in episodes)
+        cut(self._flat, self._ends, waiting, self._n_battles, as_bytes, played)
+        battles, self._n_waiting, self._waited = waiting[:, 0].copy(), 0, 0
+        entries = dict(zip(self._keys, map(torch.from_numpy, episodes), strict=True))
+        return torch.from_numpy(battles), entries, torch.from_numpy(played)
 
 
 def copyable(entries: Mapping[Key, Tensor], records: Mapping[Key, Tensor], n_battles: int) -> bool:
@@ -122,16 +151,15 @@ def _bytes(tensor: Tensor) -> Array:
 
 
 @inlined
-def _copy(entry: Any, record: Any, column: int) -> None:
+def _copy(entry: Any, record: Any, column: int, n_columns: int) -> None:
     n_battles, width = entry.shape
-    n_columns = (record.shape[0] - 1) // n_battles
     for b in range(n_battles):
         for i in range(width):
             record[b * n_columns + column, i] = entry[b, i]
 
 
 @kernel
-def write_rows(seen: Any, records: Any, column: int, which: Any, length: Any) -> None:
+def write_rows(seen: Any, records: Any, column: int, which: Any, length: Any, limit: int) -> None:
     """Write down what some battles begin with.
 
     Args:
@@ -140,8 +168,9 @@ def write_rows(seen: Any, records: Any, column: int, which: Any, length: Any) ->
         column: Of them.
         which: ``[k]`` int64, the battles.
         length: ``[B]`` int64, which becomes 0 for these battles.
+        limit: Most steps of an episode.
     """
-    n_columns = (records[0].shape[0] - 1) // len(length)
+    n_columns = (records[0].shape[0] - limit - 1) // len(length)
     for k in range(len(seen)):
         entry, record = seen[k], records[k]
         for b in which:
@@ -154,7 +183,7 @@ def write_rows(seen: Any, records: Any, column: int, which: Any, length: Any) ->
 @kernel
 def write_step(
     came: Any, came_records: Any, column: int, seen: Any, seen_records: Any, following: int, done: Any, length: Any,
-    limit: int, ended: Any,
+    limit: int, over: Any, waiting: Any, ends: Any, n_waiting: int,
 ) -> int:  # fmt: skip
     """Write down what came of a step, and in the column after it what was seen then.
 
@@ -168,50 +197,70 @@ def write_step(
         done: ``[B, 1]`` bool, whose episodes ended.
         length: ``[B]`` int64, the steps of each episode so far, which are counted on.
         limit: How many there may be.
-        ended: ``[B]`` int64, into which the battles are written whose episodes ended.
+        over: ``[B]`` bool, which becomes what ``done`` is.
+        waiting: ``[W, 3]`` int64, to which battle, column of the end and length of the episodes that ended are added.
+        ends: A tuple of ``[W, w]``, to which is added what was seen at their end.
+        n_waiting: How many are there already.
 
     Returns:
         How many episodes ended; -1, with nothing written, if one goes on after its limit.
     """
-    n_ended = 0
+    n_columns = (came_records[0].shape[0] - limit - 1) // len(length)
     for b in range(len(length)):
         if length[b] >= limit:
             return -1
     for k in range(len(came)):
-        _copy(came[k], came_records[k], column)
+        _copy(came[k], came_records[k], column, n_columns)
     for k in range(len(seen)):
-        _copy(seen[k], seen_records[k], following)
+        _copy(seen[k], seen_records[k], following, n_columns)
+    at = n_waiting
     for b in range(len(length)):
         length[b] += 1
+        over[b] = done[b, 0]
         if done[b, 0]:
-            ended[n_ended] = b
-            n_ended += 1
-    return n_ended
+            waiting[at, 0], waiting[at, 1], waiting[at, 2] = b, following, length[b]
+            for k in range(len(seen)):
+                for i in range(seen[k].shape[1]):
+                    ends[k][at, i] = seen[k][b, i]
+            at += 1
+    return at - n_waiting
 
 
 @kernel
-def cut(records: Any, n_seen: int, cursor: int, which: Any, length: Any, episodes: Any, played: Any) -> None:
+def cut(records: Any, ends: Any, waiting: Any, n_battles: int, episodes: Any, played: Any) -> None:
     """Copy episodes out of their records.
 
     Args:
-        records: A tuple, first the ``n_seen`` ones of what was seen.
-        n_seen: Of those there is one row more in an episode than of the others.
-        cursor: The column that was seen last.
-        which: ``[k]`` int64, the battles.
-        length: ``[B]`` int64, the steps of their episodes.
-        episodes: A tuple of ``[k, T + 1, w]``, which are written.
+        records: A tuple, first of what was seen, each ``[(B C + T + 1) w]``.
+        ends: A tuple of ``[W, w]``, what was seen at the end of the episodes.
+        waiting: ``[k, 3]`` int64, their battles, the columns of their ends, and their lengths.
+        n_battles: Number B of battles.
+        episodes: A tuple of ``[k (T + 1) w]``, which are written.
         played: ``[k, T + 1]`` bool, which steps were played, which is written.
     """
-    n_columns, padding = played.shape[1], records[0].shape[0] - 1
-    for j in range(len(which)):
-        for t in range(n_columns):
-            played[j, t] = t < length[which[j]]
-    for j in range(len(which)):
-        b = which[j]
-        for k in range(len(records)):
-            record, episode = records[k], episodes[k]
-            rows = length[b] + 1 if k < n_seen else length[b]
-            for t in range(n_columns):
-                row = b * n_columns + (cursor - length[b] + t) % n_columns if t < rows else padding
-                for i in range(episode.shape[2]):
-                    episode[j, t, i] = record[row, i]
+    n_episodes, n_steps = played.shape
+    for j in range(n_episodes):
+        for t in range(n_steps):
+            played[j, t] = t < waiting[j, 2]
+    for k in range(len(records)):
+        record, episode = records[k], episodes[k]
+        width = episode.shape[0] // (n_episodes * n_steps)
+        n_columns = (record.shape[0] // width - n_steps) // n_battles
+        for j in range(n_episodes):
+            row, place = waiting[j, 0] * n_columns, episode[j * n_steps * width : (j + 1) * n_steps * width]
+            length = waiting[j, 2]
+            first = (waiting[j, 1] - length + n_columns) % n_columns
+            unbroken = min(length, n_columns - first)  # steps up to the last column, after which the ring goes on
+            _copy_bytes(record[(row + first) * width : (row + first + unbroken) * width], place)
+            _copy_bytes(record[row * width : (row + length - unbroken) * width], place[unbroken * width :])
+            if k < len(ends):
+                _copy_bytes(ends[k][j], place[length * width :])
+                length += 1
+            _copy_bytes(record[n_battles * n_columns * width :][: (n_steps - length) * width], place[length * width :])
+
+
+@inlined
+def _copy_bytes(source: Any, target: Any) -> None:
+    # Of arrays that begin where the copy does: an index that is a sum might be negative for all the compiler knows.
+    for i in range(len(source)):
+        target[i] = source[i]

@@ -93,17 +93,17 @@ class HostArena(Arena):
 
     def restart(self, which: Tensor | None) -> None:
         """Start battles anew."""
-        battles, clocks, laws, world, lineup, views = self.memory
+        battles, clocks, laws, _, lineup, views = self.memory
         chosen = self._all if which is None else np.ascontiguousarray(which.numpy(force=True))
-        restart(battles, world, laws, clocks, lineup, views, chosen, 0, len(battles))
+        restart(battles, self._shared_world, laws, clocks, lineup, views, chosen, 0, len(battles))
 
     def advance(self, actions: Tensor) -> None:
         """Play one environment step of every battle; illegal actions are refused before anything happens."""
-        battles, clocks, laws, world, _, views = self.memory
+        battles, clocks, laws, _, _, views = self.memory
         chosen = np.ascontiguousarray(actions.numpy(force=True))  # another memory layout would be compiled anew
         self._refuse_illegal(chosen)
         if (threads := min(self._threads, len(battles))) == 1:
-            advance(battles, world, laws, clocks, views, chosen, 0, len(battles))
+            advance(battles, self._shared_world, laws, clocks, views, chosen, 0, len(battles))
         else:
             with at_most(threads):
                 advance_together(battles, self._shared_world, laws, clocks, views, chosen, threads)

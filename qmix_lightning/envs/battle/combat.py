@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qmix_lightning.envs.battle.compiling import inlined, subroutine
-from qmix_lightning.envs.battle.state import ATTACK, DYING, HEAL, IDLE, NOBODY, distance, gap, uniform
+from qmix_lightning.envs.battle.state import ATTACK, DYING, HEAL, IDLE, NOBODY, distance, gap, kind_of, plain, uniform
 
 JITTER_LOW, JITTER_HIGH = -1.0, 2.0
 """Game loops added to every weapon's period, drawn anew for each attack."""
@@ -49,13 +49,13 @@ def engage(units: Any, world: Any, clock: Any, i: int) -> bool:
     An attack winds up, then does its damage. The cooldown runs from the start of the wind-up; what is left of the last
     loop is carried into the next cooldown, so that attacks follow each other at the weapon's period on average.
     """
-    unit_type = world.types[units[i].kind]
+    unit_type = world.types[kind_of(units, world, i)]
     if units[i].cooldown > 0:  # a weapon that was ready before this loop begins its next period with it
         units[i].cooldown -= 1
     target = units[i].target
     stands = False
     if target != NOBODY:
-        between = gap(units, world.types, i, target)
+        between = gap(units, world, i, target)
         if units[i].wind_up > 0:
             if between > unit_type.range + unit_type.range_slop:
                 call_off(units, i)
@@ -81,7 +81,11 @@ def engage(units: Any, world: Any, clock: Any, i: int) -> bool:
 @inlined
 def _strike(units: Any, world: Any, i: int, target: int, between: float) -> None:
     """Finish the attack that unit ``i`` has wound up for: hit, let a missile or a beam go, or burst."""
-    unit_type = world.types[units[i].kind]
+    unit_type = world.types[kind_of(units, world, i)]
+    if plain(world):
+        hit(units, world, i, target)
+        units[i].flight_target = target
+        return
     if unit_type.burst_radius > 0:
         units[i].hurt += _DEADLY
         return
@@ -98,7 +102,7 @@ def _strike(units: Any, world: Any, i: int, target: int, between: float) -> None
 @subroutine
 def fly(units: Any, world: Any, i: int) -> None:
     """Let what unit ``i`` sent off, alive or not, fly for one game loop: it follows its target and hits it for sure."""
-    unit_type, target = world.types[units[i].kind], units[i].flight_target
+    unit_type, target = world.types[kind_of(units, world, i)], units[i].flight_target
     if unit_type.hit_delay > 0 and units[i].health <= 0:  # the second blade of a dead zealot
         units[i].flight = 0
         return
@@ -119,7 +123,7 @@ def fly(units: Any, world: Any, i: int) -> None:
 @inlined
 def _sweep(units: Any, world: Any, i: int, target: int) -> None:
     """Hit everybody but the target twice whose body touches the line through it, across the shot."""
-    unit_type = world.types[units[i].kind]
+    unit_type = world.types[kind_of(units, world, i)]
     dx = np.float64(units[target].x) - np.float64(units[i].x)
     dy = np.float64(units[target].y) - np.float64(units[i].y)
     far = math.sqrt(dx * dx + dy * dy)
@@ -141,7 +145,7 @@ def _sweep(units: Any, world: Any, i: int, target: int) -> None:
 @inlined
 def burst(units: Any, world: Any, i: int) -> None:
     """Hit everybody whose body is within the burst of unit ``i``, which has just died."""
-    unit_type = world.types[units[i].kind]
+    unit_type = world.types[kind_of(units, world, i)]
     first, end = opponents(world, i)
     for j in range(first, end):
         if units[j].health > 0 and distance(units, i, j) <= unit_type.burst_radius + world.types[units[j].kind].radius:
@@ -159,13 +163,15 @@ def opponents(world: Any, i: int) -> tuple[int, int]:
 @inlined
 def hit(units: Any, world: Any, i: int, j: int) -> None:
     """Let a hit of unit ``i`` take from the shield of unit ``j``, and what is left, less armour, from its health."""
-    raw = world.damage[units[i].kind, units[j].kind]
+    raw = world.damage[kind_of(units, world, i), kind_of(units, world, j)]
     if raw <= 0:
         return
-    absorbed = min(raw, max(np.float64(units[j].shield) - np.float64(units[j].shield_hurt), 0.0))
-    units[j].shield_hurt += absorbed
+    absorbed = 0.0
+    if not plain(world):
+        absorbed = min(raw, max(np.float64(units[j].shield) - np.float64(units[j].shield_hurt), 0.0))
+        units[j].shield_hurt += absorbed
     if raw > absorbed:
-        units[j].hurt += max(raw - absorbed - world.types[units[j].kind].armour, LEAST_DAMAGE)
+        units[j].hurt += max(raw - absorbed - world.types[kind_of(units, world, j)].armour, LEAST_DAMAGE)
     units[j].shooter = i
     units[j].calm = 0
 
@@ -173,9 +179,10 @@ def hit(units: Any, world: Any, i: int, j: int) -> None:
 @inlined
 def take_damage(units: Any, world: Any, i: int) -> None:
     """Apply the damage that was done to unit ``i`` in this loop, and how far it was healed, whoever died in it."""
-    health = np.float64(units[i].health) - np.float64(units[i].hurt)
-    units[i].health = max(health, 0.0) if units[i].hurt > 0 else min(health, world.types[units[i].kind].health)
-    units[i].shield = max(np.float64(units[i].shield) - np.float64(units[i].shield_hurt), 0.0)
+    health, full = np.float64(units[i].health) - np.float64(units[i].hurt), world.types[kind_of(units, world, i)].health
+    units[i].health = max(health, 0.0) if units[i].hurt > 0 else min(health, full)
+    if not plain(world):
+        units[i].shield = max(np.float64(units[i].shield) - np.float64(units[i].shield_hurt), 0.0)
     units[i].hurt = units[i].shield_hurt = 0
     if units[i].health <= 0:
         units[i].order, units[i].target, units[i].wind_up, units[i].shield = DYING, NOBODY, 0, 0
@@ -184,7 +191,9 @@ def take_damage(units: Any, world: Any, i: int) -> None:
 @inlined
 def recover(units: Any, world: Any, law: Any, i: int) -> None:
     """Give living unit ``i`` back what returns by itself in one loop: shield, health and energy."""
-    unit_type = world.types[units[i].kind]
+    if plain(world):
+        return
+    unit_type = world.types[kind_of(units, world, i)]
     if unit_type.shield > 0:
         if units[i].calm < SHIELD_DELAY:
             units[i].calm += 1

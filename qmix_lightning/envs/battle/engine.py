@@ -14,7 +14,8 @@ from qmix_lightning.envs.battle.opponent import acquire, answer
 from qmix_lightning.envs.battle.orders import give_order
 from qmix_lightning.envs.battle.reward import UNDECIDED, WON, alive, best_reward, outcome, step_reward
 from qmix_lightning.envs.battle.spawning import spawn
-from qmix_lightning.envs.battle.state import DYING, IDLE, NOBODY
+from qmix_lightning.envs.battle.state import DYING, IDLE, NOBODY, kind_of, plain
+from qmix_lightning.envs.battle.world import World
 
 LOOPS_BEFORE_FIRST_SIGHT = 2
 """Game loops that SMAC lets pass between the start of a battle and its first observation; SMACv2 one."""
@@ -31,14 +32,15 @@ def game_loop(units: Any, world: Any, law: Any, clock: Any) -> None:
                 acquire(units, world, law, i)
     for i in range(n_units):
         units[i].moving = False
-        if units[i].flight > 0:
+        if not plain(world) and units[i].flight > 0:
             fly(units, world, i)
         if units[i].health <= 0:
             continue
-        stands = engage(units, world, clock, i) if world.types[units[i].kind].armed > 0 else heal(units, world, i)
+        armed = plain(world) or world.types[kind_of(units, world, i)].armed > 0
+        stands = engage(units, world, clock, i) if armed else heal(units, world, i)
         if not stands:
             plan_step(units, world, i)
-        if not units[i].moving:
+        if not plain(world) and not units[i].moving:
             units[i].pace = 0
     _suffer(units, world, law)
     for i in range(n_units):
@@ -51,12 +53,13 @@ def _suffer(units: Any, world: Any, law: Any) -> None:
     """Apply the damage of this loop; answer who did it, let the dying burst, and the living recover."""
     bursts = False
     for i in range(units.shape[0]):
-        if units[i].hurt != 0 or units[i].shield_hurt > 0:
+        if units[i].hurt != 0 or (not plain(world) and units[i].shield_hurt > 0):
             take_damage(units, world, i)
             if units[i].shooter != NOBODY and i >= world.rules.n_agents:
                 answer(units, world, i)
             units[i].shooter = NOBODY
-            bursts = bursts or (units[i].health <= 0 and world.types[units[i].kind].burst_radius > 0)
+            if not plain(world):
+                bursts = bursts or (units[i].health <= 0 and world.types[units[i].kind].burst_radius > 0)
         if units[i].health > 0:
             recover(units, world, law, i)
     if bursts:
@@ -69,10 +72,12 @@ def _suffer(units: Any, world: Any, law: Any) -> None:
 
 @kernel
 def restart(
-    battles: Any, world: Any, laws: Any, clocks: Any, lineup: Any, views: Any, which: Any, first: int, end: int,
+    battles: Any, w: Any, laws: Any, clocks: Any, lineup: Any, views: Any, which: Any, first: int, end: int,
     _: int = SOURCES,
 ) -> None:  # fmt: skip
-    """Start those of the battles from ``first`` up to ``end`` anew that ``which`` marks."""
+    """Start those of the battles from ``first`` up to ``end`` anew that ``which`` marks; the rules are in an array."""
+    # Put together here: a bare record takes as long to be read as all the other arguments.
+    world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0], w.variety)
     for b in range(first, end):
         if which[b]:
             begin_battle(battles[b], world, laws[b], clocks[b], lineup, views, b)
@@ -87,7 +92,7 @@ def begin_battle(units: Any, world: Any, law: Any, clock: Any, lineup: Any, view
     for _loop in range(LOOPS_BEFORE_FIRST_SIGHT if world.rules.version == 1 else 1):
         game_loop(units, world, law, clock)
     views.last_action[b] = -1
-    if world.rules.version == 2:
+    if not plain(world) and world.rules.version == 2:
         discover(units, world, clock)
         discover(units, world, clock)  # SMACv2's reset looks about already, before the learner does
     observe(units, world, clock, views, b)
@@ -130,9 +135,10 @@ def trace(battles: Any, world: Any, laws: Any, clocks: Any, actions: Any, loops:
 
 @kernel
 def advance(
-    battles: Any, world: Any, laws: Any, clocks: Any, views: Any, actions: Any, first: int, end: int, _: int = SOURCES
+    battles: Any, w: Any, laws: Any, clocks: Any, views: Any, actions: Any, first: int, end: int, _: int = SOURCES
 ) -> None:
-    """Play one environment step of the battles from ``first`` up to ``end`` and write all their views."""
+    """Play one environment step of the battles from ``first`` up to ``end``; the rules are in an array."""
+    world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0], w.variety)
     for b in range(first, end):
         play_step(battles[b], world, laws[b], clocks[b], views, actions[b], b)
 
@@ -154,7 +160,7 @@ def play_step(units: Any, world: Any, law: Any, clock: Any, views: Any, actions:
     views.reward[b, 0] = step_reward(units, world, clock.best, stands)
     views.dead_allies[b, 0] = n_agents - alive(units, 0, n_agents)
     views.dead_enemies[b, 0] = n_units - n_agents - alive(units, n_agents, n_units)
-    if world.rules.version == 2:
+    if not plain(world) and world.rules.version == 2:
         forget(units, world)
         discover(units, world, clock)
     observe(units, world, clock, views, b)

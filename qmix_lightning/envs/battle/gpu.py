@@ -84,10 +84,8 @@ _restart_battles, _advance_battles, _show_battles = (_for_a_thread(kernel) for k
 def _restart(memory: Any, calls: Any) -> None:
     b = cuda.grid(1)
     if b < memory.battles.shape[0]:
-        w = memory.world  # put together here, because a kernel is given no record but in an array
-        world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
         _restart_battles(
-            memory.battles, world, memory.laws, memory.clocks, memory.lineup, memory.views, calls.which, b, b + 1
+            memory.battles, memory.world, memory.laws, memory.clocks, memory.lineup, memory.views, calls.which, b, b + 1
         )
 
 
@@ -95,10 +93,10 @@ def _restart(memory: Any, calls: Any) -> None:
 def _advance(memory: Any, calls: Any) -> None:
     b = cuda.grid(1)
     if b < memory.battles.shape[0]:
-        w = memory.world  # put together here, because a kernel is given no record but in an array
-        world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
         replace_illegal(memory.views.action_mask[b], calls.actions[b], calls.faults[b])
-        _advance_battles(memory.battles, world, memory.laws, memory.clocks, memory.views, calls.actions, b, b + 1)
+        _advance_battles(
+            memory.battles, memory.world, memory.laws, memory.clocks, memory.views, calls.actions, b, b + 1
+        )
 
 
 @_kernel
@@ -106,14 +104,14 @@ def _show(memory: Any, calls: Any) -> None:
     b = cuda.grid(1)
     if b < memory.battles.shape[0]:
         w = memory.world  # put together here, because a kernel is given no record but in an array
-        world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
+        world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0], w.variety)
         _show_battles(memory.battles, world, memory.clocks, memory.views, b, b + 1)
 
 
 @_kernel
 def _see(memory: Any, recording: Any, scratch: Any) -> None:
     w = memory.world  # put together here, because a kernel is given no record but in an array
-    world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
+    world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0], w.variety)
     n_steps, thread = recording.units.shape[1], cuda.grid(1)
     for at in range(thread, recording.units.shape[0] * n_steps, cuda.gridsize(1)):
         see_step(recording, scratch.battles[thread], scratch.shown[thread], world, at // n_steps, at % n_steps)
@@ -223,7 +221,7 @@ class GpuArena(Arena):
 
     def _world(self, world: World) -> World:
         rules: Any = np.frombuffer(world.rules.tobytes(), RULES)
-        moved: World = self._moved(world._replace(rules=rules))
+        moved: World = self._moved(world._replace(rules=rules, variety=len(world.types)))
         return moved
 
     def _moved(self, parts: Any) -> Any:

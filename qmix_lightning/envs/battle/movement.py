@@ -9,7 +9,7 @@ import numpy as np
 
 from qmix_lightning.envs.battle.compiling import inlined, subroutine
 from qmix_lightning.envs.battle.paths import first_step
-from qmix_lightning.envs.battle.state import ATTACK_MOVE, IDLE, MOVE, NOBODY, gap
+from qmix_lightning.envs.battle.state import ATTACK_MOVE, IDLE, MOVE, NOBODY, gap, kind_of, plain
 from qmix_lightning.envs.battle.terrain import stands
 
 OVERLAP_TOLERANCE = 1 / 256
@@ -31,12 +31,12 @@ _COS, _SIN = math.cos(TURN), math.sin(TURN)
 @inlined
 def plan_step(units: Any, world: Any, i: int) -> None:
     """Choose where unit ``i`` walks in this loop: into its weapon's reach of a target, or on to its goal."""
-    unit_type, target, order = world.types[units[i].kind], units[i].target, units[i].order
+    unit_type, target, order = world.types[kind_of(units, world, i)], units[i].target, units[i].order
     x, y = float(units[i].x), float(units[i].y)
     if target != NOBODY:
         to_x, to_y = float(units[target].x), float(units[target].y)
-        reach = max(unit_type.range, unit_type.heal_range) + unit_type.radius + world.types[units[target].kind].radius
-        reach -= GRAIN
+        radius = world.types[kind_of(units, world, target)].radius
+        reach = max(unit_type.range, unit_type.heal_range) + unit_type.radius + radius - GRAIN
     elif order in (MOVE, ATTACK_MOVE):
         to_x, to_y, reach = float(units[i].goal_x), float(units[i].goal_y), 0.0
     else:
@@ -44,13 +44,13 @@ def plan_step(units: Any, world: Any, i: int) -> None:
     far = math.sqrt((to_x - x) ** 2 + (to_y - y) ** 2)
     if far <= reach:
         return
-    if unit_type.plane == 0 and world.waypoints.shape[0] > 0:
+    if (plain(world) or unit_type.plane == 0) and world.waypoints.shape[0] > 0:
         via_x, via_y = first_step(world.ground, world.waypoints, x, y, to_x, to_y)
         if via_x != to_x or via_y != to_y:
             to_x, to_y, reach = via_x, via_y, 0.0
             far = math.sqrt((to_x - x) ** 2 + (to_y - y) ** 2)
     speed = float(unit_type.speed)
-    if unit_type.acceleration > 0:
+    if not plain(world) and unit_type.acceleration > 0:
         units[i].pace = min(speed, units[i].pace + unit_type.acceleration)
         speed = float(units[i].pace)
     step = min(speed, far - reach)
@@ -97,13 +97,13 @@ def _pass_by(units: Any, world: Any, i: int) -> None:
 @inlined
 def _is_free(units: Any, world: Any, i: int, east: float, north: float) -> bool:
     """Whether unit ``i`` could take a step without coming closer to anybody who stands and whom it touches."""
-    unit_type = world.types[units[i].kind]
+    unit_type = world.types[kind_of(units, world, i)]
     x, y = np.float64(units[i].x) + east, np.float64(units[i].y) + north
     if not stands(world.ground, unit_type, x, y):
         return False
     for j in range(units.shape[0]):
         dx, dy = np.float64(units[j].x) - x, np.float64(units[j].y) - y
-        other = world.types[units[j].kind]
+        other = world.types[kind_of(units, world, j)]
         reach = unit_type.separation_radius + other.separation_radius - OVERLAP_TOLERANCE
         if dx * dx + dy * dy < reach * reach and j != i and units[j].health > 0 and other.plane == unit_type.plane:
             closer = (np.float64(units[j].x) - units[i].x) * east + (np.float64(units[j].y) - units[i].y) * north > 0
@@ -118,8 +118,8 @@ def _keeps_still(units: Any, world: Any, i: int) -> bool:
     target = units[i].target
     if target == NOBODY:
         return bool(units[i].order == IDLE)
-    unit_type = world.types[units[i].kind]
-    return bool(gap(units, world.types, i, target) <= max(unit_type.range, unit_type.heal_range))
+    unit_type = world.types[kind_of(units, world, i)]
+    return bool(gap(units, world, i, target) <= max(unit_type.range, unit_type.heal_range))
 
 
 @inlined
@@ -130,7 +130,7 @@ def shift(units: Any, world: Any, i: int) -> None:
         return
     units[i].push_x = units[i].push_y = 0.0
     x, y = np.float64(units[i].x), np.float64(units[i].y)
-    unit_type = world.types[units[i].kind]
+    unit_type = world.types[kind_of(units, world, i)]
     if stands(world.ground, unit_type, x + dx, y + dy):
         units[i].x, units[i].y = x + dx, y + dy
     elif stands(world.ground, unit_type, x + dx, y):
@@ -152,15 +152,15 @@ def separate(units: Any, world: Any, law: Any, passes: int) -> None:
             if units[i].health <= 0:
                 continue
             x, y = np.float64(units[i].x), np.float64(units[i].y)
-            radius = types[units[i].kind].separation_radius - OVERLAP_TOLERANCE
+            radius = types[kind_of(units, world, i)].separation_radius - OVERLAP_TOLERANCE
             for j in range(i + 1, n_units):
-                reach = radius + types[units[j].kind].separation_radius
+                reach = radius + types[kind_of(units, world, j)].separation_radius
                 dx, dy = units[j].x - x, units[j].y - y
                 squared = dx * dx + dy * dy
                 if (
                     squared < reach * reach
                     and units[j].health > 0
-                    and types[units[i].kind].plane == types[units[j].kind].plane
+                    and (plain(world) or types[kind_of(units, world, i)].plane == types[kind_of(units, world, j)].plane)
                 ):
                     touched = True
                     _push_apart(units, world, law, i, j, dx, dy, math.sqrt(squared), reach + OVERLAP_TOLERANCE)
@@ -178,10 +178,11 @@ def _push_apart(
     weight_i = 1.0 if units[i].moving else np.float64(law.standing_weight)
     weight_j = 1.0 if units[j].moving else np.float64(law.standing_weight)
     share = weight_i / (weight_i + weight_j)
-    if world.types[units[i].kind].speed == 0:  # a building yields to nobody
-        share = 0.0
-    elif world.types[units[j].kind].speed == 0:
-        share = 1.0
+    if not plain(world):
+        if world.types[kind_of(units, world, i)].speed == 0:  # a building yields to nobody
+            share = 0.0
+        elif world.types[kind_of(units, world, j)].speed == 0:
+            share = 1.0
     if law.surround:
         _meet(units, i, j, dx, dy)
         _meet(units, j, i, -dx, -dy)

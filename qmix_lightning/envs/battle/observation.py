@@ -26,7 +26,7 @@ from qmix_lightning.envs.battle.orders import (
     in_range,
     target_of,
 )
-from qmix_lightning.envs.battle.state import distance
+from qmix_lightning.envs.battle.state import distance, kind_of
 from qmix_lightning.envs.battle.terrain import BLOCKED
 from qmix_lightning.envs.battle.views import (
     HEIGHT_FEATURES,
@@ -108,7 +108,7 @@ def _observe_agent(units: Any, world: Any, time: float, sees: Any, may: Any, las
         may[action] = True
     if options.obs_pathing_grid or options.obs_terrain_height:
         _see_ground(units, world, sees, agent)
-    sight = world.types[units[agent].kind].sight_range
+    sight = world.types[kind_of(units, world, agent)].sight_range
     at = _see_enemies(units, world, sees, may, agent, sight, move_features(world))
     at = _see_allies(units, world, sees, last_action, agent, sight, at)
     _see_itself(units, world, sees, agent, at)
@@ -153,7 +153,7 @@ def _see_enemies(units: Any, world: Any, sees: Any, may: Any, agent: int, sight:
                     units, world, sees, at, agent, enemy, far, sight, attackable, world.rules.enemy_shields
                 )
                 if world.rules.type_bits > 0:
-                    sees[place + int(world.types[units[enemy].kind].enemy_bit)] = 1.0
+                    sees[place + int(world.types[kind_of(units, world, enemy)].enemy_bit)] = 1.0
         at += width
         if not known:  # SMACv2 then forgets all enemies that it has written down so far
             sees[begin:at] = 0.0
@@ -173,7 +173,7 @@ def _see_allies(units: Any, world: Any, sees: Any, last_action: Any, agent: int,
             if visible or options.fully_observable:
                 place = _describe(units, world, sees, at, agent, ally, far, sight, True, world.rules.ally_shields)
                 if world.rules.type_bits > 0:
-                    sees[place + int(world.types[units[ally].kind].ally_bit)] = 1.0
+                    sees[place + int(world.types[kind_of(units, world, ally)].ally_bit)] = 1.0
                 if options.obs_last_action and last_action[ally] >= 0:
                     sees[place + world.rules.type_bits + last_action[ally]] = 1.0
         at += width
@@ -191,7 +191,7 @@ def _describe(
     sees[at + 3] = (np.float64(units[j].y) - np.float64(units[i].y)) / sight
     if not world.rules.obs_all_health:
         return at + 4
-    sees[at + 4] = units[j].health / world.types[units[j].kind].health
+    sees[at + 4] = units[j].health / world.types[kind_of(units, world, j)].health
     if shields == 0:
         return at + 5
     sees[at + 5] = _shield(units, world, j)
@@ -200,14 +200,14 @@ def _describe(
 
 @inlined
 def _shield(units: Any, world: Any, i: int) -> float:
-    full = world.types[units[i].kind].shield
+    full = world.types[kind_of(units, world, i)].shield
     return float(units[i].shield / full) if full > 0 else 0.0
 
 
 @inlined
 def _see_itself(units: Any, world: Any, sees: Any, agent: int, at: int) -> None:
     """Write what an agent sees of itself."""
-    options, unit_type = world.rules, world.types[units[agent].kind]
+    options, unit_type = world.rules, world.types[kind_of(units, world, agent)]
     if options.obs_own_health:
         sees[at] = units[agent].health / unit_type.health
         at += 1
@@ -249,7 +249,7 @@ def _observe_all(units: Any, world: Any, time: float, state: Any, last_action: A
 @inlined
 def _place(units: Any, world: Any, state: Any, at: int, i: int, is_agent: bool, size: int) -> None:
     """Write living unit ``i`` into the state."""
-    unit_type = world.types[units[i].kind]
+    unit_type = world.types[kind_of(units, world, i)]
     width, height = float(world.ground.shape[0]), float(world.ground.shape[1])
     state[at] = units[i].health / unit_type.health
     place = at + 1

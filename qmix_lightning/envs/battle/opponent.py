@@ -13,7 +13,7 @@ from typing import Any
 from qmix_lightning.envs.battle.combat import call_off
 from qmix_lightning.envs.battle.compiling import inlined, subroutine
 from qmix_lightning.envs.battle.healing import tend
-from qmix_lightning.envs.battle.state import HUNT, NOBODY, distance, gap
+from qmix_lightning.envs.battle.state import HUNT, NOBODY, distance, gap, kind_of, plain
 
 SCAN_RANGE = 5.0
 """Cells from edge to edge within which a unit looks for a target, if its weapon does not reach farther."""
@@ -31,15 +31,16 @@ HUNTING_PERIOD = 8
 @inlined
 def acquire(units: Any, world: Any, law: Any, i: int) -> None:
     """Choose the target of enemy ``i``: the one it can shoot already, else one it sees, else the one it pursues."""
-    unit_type, current = world.types[units[i].kind], units[i].target
-    if unit_type.armed == 0:
+    unit_type, current = world.types[kind_of(units, world, i)], units[i].target
+    if not plain(world) and unit_type.armed == 0:
         tend(units, world, law, i)
         return
     reach = unit_type.range
-    held = gap(units, world.types, i, current) if current != NOBODY else LEASH + 1.0
+    held = gap(units, world, i, current) if current != NOBODY else LEASH + 1.0
     if held <= reach or units[i].wind_up > 0 or (units[i].order == HUNT and current != NOBODY):
         return
-    if current != NOBODY and unit_type.speed == 0:  # a building cannot pursue, and looks for another at once
+    # A building cannot pursue, and looks for another at once.
+    if not plain(world) and current != NOBODY and unit_type.speed == 0:
         call_off(units, i)
         units[i].target, units[i].look = NOBODY, 0
     if units[i].look > 0:
@@ -56,19 +57,19 @@ def acquire(units: Any, world: Any, law: Any, i: int) -> None:
 @subroutine
 def _choose(units: Any, world: Any, law: Any, i: int) -> int:
     """Look out for a target of enemy ``i``: by the ranking, one that it can shoot already first, then the nearest."""
-    hunts, reach = units[i].order == HUNT, world.types[units[i].kind].range
+    hunts, reach = units[i].order == HUNT, world.types[kind_of(units, world, i)].range
     units[i].look = (HUNTING_PERIOD if hunts else law.scan_period) - 1
     sight = 1e9 if hunts else max(reach, SCAN_RANGE)
     best, nearest, choice = -1, 0.0, NOBODY
     for j in range(world.rules.n_agents):
-        if units[j].health <= 0 or world.damage[units[i].kind, units[j].kind] <= 0:
+        if units[j].health <= 0 or world.damage[kind_of(units, world, i), kind_of(units, world, j)] <= 0:
             continue
-        between = gap(units, world.types, i, j)
+        between = gap(units, world, i, j)
         if between > sight:
             continue
         rank = 0
         if law.ranking == 1 and not hunts:
-            threatens = units[j].target != NOBODY or world.types[units[j].kind].armed == 0
+            threatens = units[j].target != NOBODY or world.types[kind_of(units, world, j)].armed == 0
             rank = 2 * (between <= reach) + threatens
         if rank > best or (rank == best and between <= nearest):
             best, nearest, choice = rank, between, j
@@ -85,7 +86,7 @@ def answer(units: Any, world: Any, i: int) -> None:
         if (
             units[j].health > 0
             and units[j].target == NOBODY
-            and world.damage[units[j].kind, units[shooter].kind] > 0
+            and world.damage[kind_of(units, world, j), kind_of(units, world, shooter)] > 0
             and distance(units, i, j) <= HELP_RADIUS
         ):
             units[j].target = shooter

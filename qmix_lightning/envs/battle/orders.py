@@ -9,7 +9,7 @@ import numpy as np
 
 from qmix_lightning.envs.battle.combat import call_off
 from qmix_lightning.envs.battle.compiling import inlined
-from qmix_lightning.envs.battle.state import ATTACK, HEAL, IDLE, MOVE, NOBODY, distance
+from qmix_lightning.envs.battle.state import ATTACK, HEAL, IDLE, MOVE, NOBODY, distance, kind_of
 from qmix_lightning.envs.battle.terrain import cell_is_walkable
 
 NO_OP, STOP, NORTH, SOUTH, EAST, WEST, FIRST_LOOK = 0, 1, 2, 3, 4, 5, 6
@@ -48,7 +48,7 @@ def _engage_target(units: Any, world: Any, agent: int, slot: int) -> None:
     target = slot if heals else world.rules.n_agents + slot
     if units[target].health <= 0 or not (world.rules.action_mask or in_range(units, world, agent, target)):
         return
-    other = world.types[units[target].kind]
+    other = world.types[kind_of(units, world, target)]
     if heals:
         if other.biological == 0 or units[target].health >= other.health:
             return
@@ -75,8 +75,8 @@ def can_move(units: Any, world: Any, agent: int, action: int) -> bool:
 def can_target(units: Any, world: Any, agent: int, slot: int) -> bool:
     """Whether the attack action of this slot would have a target: a living enemy, or for a healer an agent to heal."""
     target = slot
-    if world.types[units[agent].kind].heal_rate > 0:
-        if slot >= world.rules.n_agents or world.types[units[slot].kind].heal_rate > 0:
+    if world.types[kind_of(units, world, agent)].heal_rate > 0:
+        if slot >= world.rules.n_agents or world.types[kind_of(units, world, slot)].heal_rate > 0:
             return False
     else:
         if slot >= world.rules.n_enemies:
@@ -88,13 +88,13 @@ def can_target(units: Any, world: Any, agent: int, slot: int) -> bool:
 @inlined
 def target_of(units: Any, world: Any, agent: int, slot: int) -> int:
     """The unit that the attack action of this slot is about."""
-    return slot if world.types[units[agent].kind].heal_rate > 0 else world.rules.n_agents + slot
+    return slot if world.types[kind_of(units, world, agent)].heal_rate > 0 else world.rules.n_agents + slot
 
 
 @inlined
 def in_range(units: Any, world: Any, agent: int, target: int) -> bool:
     """Whether SMAC holds unit ``target`` to be in an agent's shooting range."""
-    reach = world.types[units[agent].kind].shoot_range
+    reach = world.types[kind_of(units, world, agent)].shoot_range
     if world.rules.conic_fov:
         return in_cone(units, world, agent, target, reach)
     return bool(distance(units, agent, target) <= reach)

@@ -161,6 +161,19 @@ def distance(units: Any, i: int, j: int) -> float:
 
 
 @inlined
-def gap(units: Any, types: Any, i: int, j: int) -> float:
+def plain(world: Any) -> bool:
+    """Whether nothing is to be looked up that soldiers of a single type do not have; known when code is compiled."""
+    return world.variety is None
+
+
+@inlined
+def kind_of(units: Any, world: Any, i: int) -> int:
+    """Index of the type of unit ``i``."""
+    return 0 if plain(world) else units[i].kind
+
+
+@inlined
+def gap(units: Any, world: Any, i: int, j: int) -> float:
     """Distance between the edges of units ``i`` and ``j``, in cells: what a weapon must bridge."""
-    return float(distance(units, i, j) - types[units[i].kind].radius - types[units[j].kind].radius)
+    radius, other_radius = world.types[kind_of(units, world, i)].radius, world.types[kind_of(units, world, j)].radius
+    return float(distance(units, i, j) - radius - other_radius)

@@ -37,7 +37,7 @@ def _advance_part(
     battles: Any, w: Any, laws: Any, clocks: Any, views: Any, actions: Any, part: int, parts: int
 ) -> None:
     # Put together here: loops that are shared out are given no record but in an array.
-    world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
+    world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0], w.variety)
     n_battles = battles.shape[0]
     for b in range(n_battles * part // parts, n_battles * (part + 1) // parts):
         play_step(battles[b], world, laws[b], clocks[b], views, actions[b], b)
@@ -55,7 +55,7 @@ def see_together(recording: Any, battles: Any, shown: Any, world: Any, parts: in
 
 @subroutine
 def _see_part(recording: Any, battles: Any, shown: Any, w: Any, part: int, parts: int) -> None:
-    world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0])
+    world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0], w.variety)
     n_episodes, n_steps = recording.units.shape[0], recording.units.shape[1]
     for b in range(n_episodes * part // parts, n_episodes * (part + 1) // parts):
         for t in range(n_steps):
