@@ -25,6 +25,7 @@ def begin_anew(memory: Tensor, last_action: Tensor, which: Tensor, fresh: Tensor
         Both as they are before the next step.
 
     Example:
+        >>> import torch
         >>> ones, done = torch.ones(2, 1, 3), torch.zeros(2, 1, dtype=torch.int64)
         >>> memory, last_action = begin_anew(ones, done, torch.tensor([1]), torch.zeros(1, 1, 3))
         >>> memory[:, 0], last_action[:, 0]

@@ -87,3 +87,10 @@ def test_a_step_of_a_subclass_is_what_is_inferred():
             torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 3, 64)
         )
     assert (value == 7).all()
+
+
+def test_where_torchs_library_lends_no_product_a_step_is_what_is_inferred(monkeypatch):
+    monkeypatch.setattr("qmix_lightning.agents.inference.SGEMM", 0)
+    agent, each = GRUAgent(SPEC), (torch.randn(2, 3, 4), torch.randint(5, (2, 3)), torch.randn(2, 3, 64))
+    with torch.no_grad():
+        assert all(map(torch.equal, agent.infer(*each), agent.step(*each)))

@@ -23,7 +23,7 @@ SOURCES: Final = zlib.crc32(
 )
 """Digest of the simulator's sources. numba sees when the file of a kernel changes, but not the files whose functions it
 calls; as a kernel's default argument the digest is part of its signature, so that stale machine code is never taken
-from the cache."""
+from the cache. All kernels have the same: in each process numba is quick with the first default only that it meets."""
 
 _OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
