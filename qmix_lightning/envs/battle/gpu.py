@@ -38,9 +38,12 @@ _LOG: Final = logging.getLogger("qmix_lightning.gpu")
 SIMULATED: Final = bool(config.ENABLE_CUDASIM)
 """Whether numba's simulator stands in for a GPU."""
 
-WARPS: Final = 2_048
-"""Blocks, each of a warp or less, among which battles are shared out: about as many as a GPU works on at a time.
-Threads of a warp wait for each other wherever they do different things: each of a few battles has a warp of its own."""
+ALONE: Final = 1_024
+"""Threads up to which each has a warp of its own: those of a warp wait for each other wherever they do different
+things, which takes twice the time. But no more warps than that get on side by side."""
+
+WARP: Final = 32
+"""Threads of a full warp, and of a block where there are more."""
 
 SEEN_AT_ONCE: Final = 16_384
 """Threads that look at recorded battles; each needs the memory of a battle."""
@@ -240,13 +243,8 @@ class GpuArena(Arena):
 
 
 def _a_block(threads: int) -> int:
-    """Threads in a block, a warp at the most.
-
-    Example:
-        >>> _a_block(64), _a_block(16_384), _a_block(1_000_000)
-        (1, 8, 32)
-    """
-    return min(32, -(-threads // WARPS))
+    """Threads in a block."""
+    return 1 if threads <= ALONE else WARP
 
 
 def _launcher(kernel: Any, threads: int, stream: int, arguments: tuple[Any, ...]) -> Any:
