@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -43,6 +44,8 @@ from qmix_lightning.mixers.qmix import QMixer
 from qmix_lightning.module import QLearner
 
 BAR = 5.0
+TOLERANCE = 0.05
+"""By how much our replay ratio may differ while it is measured: ends of episodes and batches leave a few hundredths."""
 THEIRS = """
 import json, sys, time, types
 from concurrent.futures import ThreadPoolExecutor
@@ -202,6 +205,11 @@ class Speed(Callback):
         self._began = (0.0, 0, 0)
         self.env_steps = self.updates = self.replayed = 0.0
 
+    @property
+    def replay_ratio(self) -> float:
+        """Steps replayed for every step played, infinite where none was."""
+        return self.replayed / self.env_steps if self.env_steps else math.inf
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Begin to count, or read the counts."""
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -292,6 +300,7 @@ def measure(options: argparse.Namespace) -> Table:
                 overlap=options.overlap, replay_ratio=peer.replay_ratio,
             )  # fmt: skip
             ratios.append(speed.env_steps / peer.env_steps)
+            notes += unsettled(f"Ours on {name} in {precision}", speed.replay_ratio, peer.replay_ratio)
             rows.append(
                 (
                     f"qmix-lightning, {precision}", name, options.device, f"{speed.env_steps:,.0f}",
@@ -304,6 +313,23 @@ def measure(options: argparse.Namespace) -> Table:
     header = ("QMIX", "map", "on", "env steps/s", "updates/s", "replayed steps/s", "against theirs", "")
     setting = "default setting" if changes == {"HIDDEN_SIZE": 512} else f"setting with {changes}"
     return Table(f"QMIX end to end at JaxMARL's {setting}", header, rows, tuple(notes))
+
+
+def unsettled(who: str, ratio: float, expected: float) -> list[str]:
+    """What to say of a row during which other than the expected steps were replayed for each one played.
+
+    Before the first update more is played than the ratio asks for, and that is replayed by the updates that follow.
+
+    Example:
+        >>> unsettled("Ours", 16.1, 16.0), unsettled("Ours", 24.3, 16.0)
+        ([], ['Ours replayed 24.3 steps for each one played, not 16.0: not comparable. Give it more --warmup.'])
+    """
+    if abs(ratio / expected - 1) <= TOLERANCE:
+        return []
+    return [
+        f"{who} replayed {ratio:.1f} steps for each one played, not {expected:.1f}: not comparable."
+        " Give it more --warmup."
+    ]
 
 
 def change(text: str) -> tuple[str, float]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.jaxmarl_training import change, peer_speed, theirs
+from benchmarks.jaxmarl_training import change, peer_speed, theirs, unsettled
 
 JAX = '''
 """Compiled runs that sleep a hundredth of a second for every round."""
@@ -135,6 +135,18 @@ def test_the_second_run_must_be_the_longer_one(source):
         theirs(sys.executable, source, "3m", (94, 34), {})
 
 
+@pytest.mark.parametrize("ratio", [16.0, 15.88, 16.06])
+def test_a_row_at_their_replay_ratio_needs_no_word(ratio):
+    assert unsettled("Ours on 3m", ratio, 16.0) == []
+
+
+@pytest.mark.parametrize("ratio", [24.3, 12.0])
+def test_a_row_at_another_replay_ratio_is_called_not_comparable(ratio):
+    (note,) = unsettled("Ours on 3m", ratio, 16.0)
+    assert note.startswith(f"Ours on 3m replayed {ratio} steps for each one played, not 16.0: not comparable.")
+    assert "--warmup" in note
+
+
 def test_sizes_stay_integers():
     assert [type(change(text)[1]) for text in ("NUM_ENVS=4", "LR=5e-4")] == [int, float]
 
@@ -159,4 +171,6 @@ def test_every_map_has_a_row_of_theirs_one_of_ours_and_a_verdict(source, capsys)
     assert [line.split(", came")[0] for line in printed.splitlines() if line.startswith("Bar")] == [
         f"Bar: 5 times JaxMARL's env steps/s on {name}" for name in ("3m", "8m")
     ]
+    # Two updates are over before anything is played again.
+    assert printed.count("not comparable. Give it more --warmup.") == 2
     assert "at JaxMARL's setting with {'HIDDEN_SIZE': 8}" in printed
