@@ -67,6 +67,8 @@ class TaskSpec:
         observation_size: Length O of one agent's observation.
         state_size: Length S of the global state.
         episode_limit: Steps after which an episode is cut off.
+        no_op_is_final: Whether an agent that can do nothing but action 0 will not do anything else in that episode, as
+            the dead of SMAC. Who plays battles then need not think for it.
 
     Raises:
         ValueError: If a size is not a positive integer.
@@ -83,6 +85,7 @@ class TaskSpec:
     observation_size: int
     state_size: int
     episode_limit: int
+    no_op_is_final: bool = False
 
     def __post_init__(self) -> None:
         for size in ("n_agents", "n_actions", "observation_size", "state_size", "episode_limit"):

@@ -17,6 +17,7 @@ class AbstractAgent(nn.Module, ABC):
 
     Attributes:
         memory_size: Length H of the memory that is carried from step to step; 0 for an agent that remembers nothing.
+        no_op_is_final: Whether the task's dead stay dead; see :class:`~qmix_lightning.spec.TaskSpec`.
 
     Example:
         >>> class LinearAgent(AbstractAgent):
@@ -43,7 +44,7 @@ class AbstractAgent(nn.Module, ABC):
 
     def __init__(self, spec: TaskSpec) -> None:
         super().__init__()
-        self.n_agents, self.n_actions = spec.n_agents, spec.n_actions
+        self.n_agents, self.n_actions, self.no_op_is_final = spec.n_agents, spec.n_actions, spec.no_op_is_final
 
     def initial_memory(self, battles: int) -> Tensor:
         """Memory at the start of an episode: zeros ``[B, N, H]`` on the parameters' device and in their dtype."""
@@ -62,10 +63,22 @@ class AbstractAgent(nn.Module, ABC):
             Action values ``[B, N, A]`` and the new memory ``[B, N, H]``.
         """
 
-    def infer(self, observation: Tensor, last_action: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def infer(
+        self, observation: Tensor, last_action: Tensor, memory: Tensor, action_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Value one step where nobody asks for gradients, as :meth:`step` does but for roundings, and perhaps faster.
 
         Playing battles takes this. An agent that has no faster way leaves it as it is.
+
+        Args:
+            observation: ``[B, N, O]``.
+            last_action: ``[B, N]`` int64.
+            memory: ``[B, N, H]``.
+            action_mask: ``[B, N, A]`` bool, legal actions. If :attr:`no_op_is_final`, values and new memory of those
+                who can only do action 0 matter to nobody, and may be anything finite.
+
+        Returns:
+            Action values and the new memory.
         """
         return self.step(observation, last_action, memory)
 

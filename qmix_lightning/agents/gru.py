@@ -56,14 +56,16 @@ class GRUAgent(AbstractAgent):
         new = self._cell(x.flatten(0, 1), memory.flatten(0, 1)).view(memory.shape)
         return in_its_precision(self.head, new), new
 
-    def infer(self, observation: Tensor, last_action: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def infer(
+        self, observation: Tensor, last_action: Tensor, memory: Tensor, action_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Value one step by compiled loops, where they may be used and a subclass has no step of its own."""
         if not self._inference.fits():
             self._inference = GRUInference(self)
         inference = self._inference
         if type(self).step is not GRUAgent.step or not inference.takes(observation, last_action, memory):
             return self.step(observation, last_action, memory)
-        return inference.run(observation, last_action, memory)
+        return inference.run(observation, last_action, memory, action_mask)
 
     def forward(
         self,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from qmix_lightning.agents.inputs import write_known
-from qmix_lightning.functional.compiling import kernel_over, may_compute, readable
+from qmix_lightning.functional.compiling import inlined, kernel_over, may_compute, readable
 from qmix_lightning.functional.gates import gru_memory
 from qmix_lightning.functional.products import SGEMM, multiply
 from qmix_lightning.spec import NO_ACTION
@@ -66,7 +66,7 @@ class GRUInference:
         self._usable = SGEMM != 0 and self._bound.readable()
         if not self._usable:
             return
-        self._sizes, self._hidden_size = agent.input.sizes, agent.memory_size
+        self._sizes, self._hidden_size, self._rests = agent.input.sizes, agent.memory_size, agent.no_op_is_final
         gru, size = agent.gru, agent.memory_size
         self._weights = tuple(
             weight.detach().numpy()
@@ -96,32 +96,49 @@ class GRUInference:
             and (observation.shape[2], memory.shape[2]) == (self._sizes[0], self._hidden_size)
         )
 
-    def run(self, observation: Tensor, last_action: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Values and new memory, as of ``step`` of the agent but for roundings.
+    def run(
+        self, observation: Tensor, last_action: Tensor, memory: Tensor, action_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Values and new memory, as of ``step`` of the agent but for roundings, and for whom the mask puts to rest.
 
         Raises:
             IndexError: If there is no such last action.
         """
         value, after = observation.new_empty(*last_action.shape, len(self._weights[-1])), torch.empty_like(memory)
         seen, written = (observation.numpy(), last_action.numpy(), memory.numpy()), (value.numpy(), after.numpy())
-        if not gru_step(SGEMM, self._weights, seen, self._room(last_action.shape), written):
+        may = action_mask.numpy() if self._may_rest(action_mask, value.shape) else _EVERYBODY
+        if not gru_step(SGEMM, self._weights, seen, may, self._room(last_action.shape), written):
             raise IndexError(
                 f"Expected last actions from {NO_ACTION}, none, to {self._sizes[1] - 1}, got {last_action.min()} to"
                 f" {last_action.max()}."
             )
         return value, after
 
+    def _may_rest(self, action_mask: Tensor | None, shape: torch.Size) -> TypeGuard[Tensor]:
+        """Whether the mask tells who need not be thought for."""
+        if not self._rests or action_mask is None:
+            return False
+        return action_mask.shape == shape and action_mask.dtype == torch.bool and readable(action_mask)
+
     def _room(self, shape: torch.Size) -> Any:
         """Where one thread computes: memory that comes and goes costs as much as the gates, page by page."""
         if getattr(self._here, "shape", None) != shape:
-            sizes = (self._sizes[1] + 1,), (self._sizes[2],), shape, (2, shape.numel(), 3)
-            self._here.room = tuple(np.empty((*size, self._hidden_size), dtype=np.float32) for size in sizes)
+            n_rows, size = shape.numel(), self._hidden_size
+            sizes = (
+                (self._sizes[1] + 1, size), (self._sizes[2], size), (n_rows, size), (2, n_rows, 3, size),
+                (n_rows, self._sizes[0]), (n_rows, size), (n_rows, size), (n_rows, len(self._weights[-1])),
+            )  # fmt: skip
+            which = np.empty(n_rows, dtype=np.int64)
+            self._here.room = (which, *(np.empty(size, dtype=np.float32) for size in sizes))
             self._here.shape = shape
         return self._here.room
 
 
+_EVERYBODY: Final = np.empty((0, 0, 0), dtype=np.bool_)
+
+
 @kernel_over(write_known, gru_memory, multiply)
-def gru_step(sgemm: int, weights: Any, seen: Any, room: Any, written: Any) -> bool:
+def gru_step(sgemm: int, weights: Any, seen: Any, may: Any, room: Any, written: Any) -> bool:
     """Write the values and the new memory of one step of an agent with a GRU.
 
     Args:
@@ -129,30 +146,82 @@ def gru_step(sgemm: int, weights: Any, seen: Any, room: Any, written: Any) -> bo
         weights: A tuple of weight and bias of the first layer, of the GRU the weights of input and memory
             ``[3 H, H]`` and the biases of both ``[3, H]``, and of the head weight and bias.
         seen: A tuple of observation ``[B, N, O]``, last action ``[B, N]`` and memory ``[B, N, H]``.
-        room: A tuple of room for :func:`~qmix_lightning.agents.inputs.write_known`, ``[A + 1, H]`` and ``[N, H]``, for
-            the input of the GRU, ``[B, N, H]``, and for what its weights make of input and memory, ``[2, B N, 3, H]``.
+        may: ``[B, N, A]`` bool, legal actions. Who may do nothing but action 0 is passed over: its values are 0, its
+            memory stays. Without entries, nobody is.
+        room: A tuple of room for the rows M of those who are not passed over, of ``B N``: their numbers ``[B N]``
+            int64, for :func:`~qmix_lightning.agents.inputs.write_known`, ``[A + 1, H]`` and ``[N, H]``, for the input
+            of the GRU, ``[B N, H]``, for what its weights make of input and memory, ``[2, B N, 3, H]``, and for
+            observation, memory, new memory and values, if there are fewer than ``B N``.
         written: A tuple of values ``[B, N, A]`` and new memory ``[B, N, H]``, which are written.
 
     Returns:
         Whether there are such last actions.
     """
     first, first_bias, of_input, of_memory, input_bias, memory_bias, head, head_bias = weights
-    (observation, last_action, memory), (of_action, of_agent, x, layers), (value, after) = seen, room, written
-    n_battles, n_agents, size = memory.shape
-    n_rows, n_observed = n_battles * n_agents, observation.shape[2]
-    if not write_known(first[:, n_observed:], first_bias, last_action, of_action, of_agent, x):
+    which, of_action, of_agent, x, layers, few_seen, few_before, few_after, few_values = room
+    n_battles, n_agents, size = seen[2].shape
+    n_rows, n_observed, n_actions = n_battles * n_agents, seen[0].shape[2], len(head_bias)
+    observation, memory = seen[0].reshape(n_rows, n_observed), seen[2].reshape(n_rows, size)
+    value, new = written[0].reshape(n_rows, n_actions), written[1].reshape(n_rows, size)
+    before, values, after = memory, value, new
+    n = _find(may.reshape(-1, n_actions), which)
+    if not write_known(first[:, n_observed:], first_bias, seen[1], of_action, of_agent, which[:n], x):
         return False
-    rows, before, new = x.reshape(n_rows, size), memory.reshape(n_rows, size), after.reshape(n_rows, size)
-    multiply(sgemm, observation.reshape(n_rows, n_observed), first[:, :n_observed], rows, np.float32(1))
-    for i in range(n_rows):
+    if n < n_rows:
+        _pick(observation, which[:n], few_seen)
+        _pick(memory, which[:n], few_before)
+        observation, before, after, values = few_seen, few_before, few_after, few_values
+    multiply(sgemm, observation[:n], first[:, :n_observed], x[:n], np.float32(1))
+    for i in range(n):
         for j in range(size):
-            rows[i, j] = np.float32(0) if rows[i, j] < 0 else rows[i, j]  # which lets NaN pass
-    multiply(sgemm, rows, of_input, layers[0].reshape(n_rows, 3 * size), np.float32(0))
-    multiply(sgemm, before, of_memory, layers[1].reshape(n_rows, 3 * size), np.float32(0))
-    gru_memory(layers[0], layers[1], input_bias, memory_bias, before, new)
-    values = value.reshape(n_rows, len(head_bias))
-    for i in range(n_rows):
-        for a in range(len(head_bias)):
+            x[i, j] = np.float32(0) if x[i, j] < 0 else x[i, j]  # which lets NaN pass
+    multiply(sgemm, x[:n], of_input, layers[0, :n].reshape(n, 3 * size), np.float32(0))
+    multiply(sgemm, before[:n], of_memory, layers[1, :n].reshape(n, 3 * size), np.float32(0))
+    gru_memory(layers[0, :n], layers[1, :n], input_bias, memory_bias, before[:n], after[:n])
+    for i in range(n):
+        for a in range(n_actions):
             values[i, a] = head_bias[a]
-    multiply(sgemm, new, head, values, np.float32(1))
+    multiply(sgemm, after[:n], head, values[:n], np.float32(1))
+    if n < n_rows:
+        _spread(after, values, which[:n], memory, new, value)
     return True
+
+
+@inlined
+def _find(may: Any, which: Any) -> int:
+    """Write down the rows of those who may do more than action 0, or of all if nothing is said, and count them."""
+    n = 0
+    for i in range(len(which)):
+        active = len(may) == 0
+        for a in range(1, may.shape[1]):
+            active |= i < len(may) and may[i, a]
+        which[n] = i
+        n += active
+    return n
+
+
+@inlined
+def _pick(rows: Any, which: Any, few: Any) -> None:
+    for k in range(len(which)):
+        _copy(rows[which[k]], few[k])
+
+
+@inlined
+def _spread(few_after: Any, few_values: Any, which: Any, memory: Any, after: Any, values: Any) -> None:
+    """Write what came of few rows to where they belong, and for the others 0 and the memory that they had."""
+    k = 0
+    for i in range(len(after)):
+        if k < len(which) and which[k] == i:
+            _copy(few_after[k], after[i])
+            _copy(few_values[k], values[i])
+            k += 1
+        else:
+            _copy(memory[i], after[i])
+            for a in range(values.shape[1]):
+                values[i, a] = np.float32(0)
+
+
+@inlined
+def _copy(row: Any, target: Any) -> None:
+    for j in range(len(row)):
+        target[j] = row[j]

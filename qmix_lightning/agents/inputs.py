@@ -112,7 +112,9 @@ class AgentInput(nn.Module):
 
 
 @kernel
-def write_known(weight: Any, bias: Any, last_action: Any, of_action: Any, of_agent: Any, known: Any) -> bool:
+def write_known(
+    weight: Any, bias: Any, last_action: Any, of_action: Any, of_agent: Any, which: Any, known: Any
+) -> bool:
     """Write what the layer makes of last action, agent and bias, for few rows at a fraction of the price of its parts.
 
     Args:
@@ -121,12 +123,13 @@ def write_known(weight: Any, bias: Any, last_action: Any, of_action: Any, of_age
         last_action: ``[B, N]`` int64.
         of_action: ``[A + 1, H]``, room for the columns of the actions.
         of_agent: ``[N, H]``, room for those of the agents.
-        known: ``[B, N, H]``, which is written.
+        which: ``[M]`` int64, the agents of whom to write, counted through all battles.
+        known: ``[M, H]`` or more rows, the first of which are written.
 
     Returns:
-        Whether all actions lie in ``NO_ACTION, 0, ..., A - 1``; if not, writing ends at the first that does not.
+        Whether their actions lie in ``NO_ACTION, 0, ..., A - 1``; if not, writing ends at the first that does not.
     """
-    n_battles, n_agents, hidden_size = known.shape
+    n_agents, hidden_size = last_action.shape[1], known.shape[1]
     n_actions, n_named = len(of_action) - 1, len(of_agent)
     for j in range(hidden_size):
         of_action[0, j] = bias[j]
@@ -134,14 +137,14 @@ def write_known(weight: Any, bias: Any, last_action: Any, of_action: Any, of_age
             of_action[action + 1, j] = weight[j, action] + bias[j]
         for agent in range(n_named):
             of_agent[agent, j] = weight[j, n_actions + agent]
-    for b in range(n_battles):
-        for agent in range(n_agents):
-            row = last_action[b, agent] - NO_ACTION if n_actions > 0 else 0
-            if not 0 <= row <= n_actions:
-                return False
+    for k in range(len(which)):
+        b, agent = divmod(which[k], n_agents)
+        row = last_action[b, agent] - NO_ACTION if n_actions > 0 else 0
+        if not 0 <= row <= n_actions:
+            return False
+        for j in range(hidden_size):
+            known[k, j] = of_action[row, j]
+        if n_named > 0:
             for j in range(hidden_size):
-                known[b, agent, j] = of_action[row, j]
-            if n_named > 0:
-                for j in range(hidden_size):
-                    known[b, agent, j] += of_agent[agent, j]
+                known[k, j] += of_agent[agent, j]
     return True

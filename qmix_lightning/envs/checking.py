@@ -78,6 +78,13 @@ def _play_on(env: AbstractEnvironment, view: TensorDict, steps: int, generator: 
         outcome = env.step(_random_legal(played[-1][ACTION_MASK], generator))
         _check_view(env, outcome, "step()")
         _check_outcome(env, outcome)
+        woken = _resting(played[-1]) & ~_resting(outcome)
+        _expect(
+            not (env.spec.no_op_is_final and woken.any()),
+            "no_op_is_final",
+            "nothing but action 0 for who could do nothing else before",
+            f"more for {_where(woken)}",
+        )
         length += 1
         done = outcome["done"].flatten().cpu().clone()
         late = (length >= env.spec.episode_limit) & ~done
@@ -237,6 +244,12 @@ def _check_refusals(env: AbstractEnvironment) -> None:
 def _random_legal(mask: Tensor, generator: Generator) -> Tensor:
     keys = torch.rand(mask.shape, generator=generator).to(mask.device)
     return keys.masked_fill(~mask, -1.0).argmax(-1)
+
+
+def _resting(view: TensorDict) -> Tensor:
+    """Who can do nothing but action 0, ``[B, N]``."""
+    mask: Tensor = view[ACTION_MASK]
+    return ~mask[..., 1:].any(-1)
 
 
 def _first(flags: Tensor) -> int:

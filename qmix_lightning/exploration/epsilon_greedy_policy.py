@@ -62,7 +62,7 @@ class EpsilonGreedyPolicy:
             # In true half or double precision memories are what the agents are, and observations are not.
             if observation.dtype != memory.dtype:
                 observation = observation.to(memory.dtype)
-            value, following = agent.infer(observation, last_action, memory)
+            value, following = agent.infer(observation, last_action, memory, action_mask)
         memory = following if following.dtype == memory.dtype else following.to(memory.dtype)
         if env_steps is None:
             return legal_argmax(value, action_mask), memory

@@ -2,6 +2,7 @@
 
 import inspect
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -247,6 +248,34 @@ def test_to_infer_is_to_step_but_for_roundings(member, options, battles):
     agent = member(SPEC, **options)
     for seed in range(3):
         assert_infers_as_it_steps(agent, glance(agent, battles, seed))
+
+
+def resting(battles=33, seed=0):
+    mask = torch.rand(battles, 3, 5, generator=torch.Generator().manual_seed(seed)) < 0.5
+    mask[..., 1:] &= (torch.arange(battles * 3) % 7 < 4).view(battles, 3, 1)
+    mask[..., 0] |= ~mask.any(-1)
+    return mask, ~mask[..., 1:].any(-1)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_who_rests_for_good_need_not_be_thought_for_and_the_others_are(member, options):
+    agent = member(replace(SPEC, no_op_is_final=True), **options)
+    seen, (mask, rests) = glance(agent, 33), resting()
+    with torch.no_grad():
+        inferred, stepped = agent.infer(*seen, mask), agent.step(*seen)
+        nobody_acts = torch.zeros_like(mask)
+        nobody = agent.infer(*seen, nobody_acts)
+    for ours, theirs in zip(inferred, stepped, strict=True):
+        torch.testing.assert_close(ours[~rests], theirs[~rests], rtol=1e-5, atol=1e-6)
+        assert ours.isfinite().all()
+    assert all(tensor.isfinite().all() for tensor in nobody)
+    assert 0.2 < rests.float().mean() < 0.8
+
+
+def test_who_rests_but_may_wake_is_thought_for(member):
+    agent, seen = member(SPEC), glance(member(SPEC), 33)
+    with torch.no_grad():
+        torch.testing.assert_close(agent.infer(*seen, resting()[0]), agent.step(*seen), rtol=1e-5, atol=1e-6)
 
 
 def test_inferring_follows_the_parameters_wherever_they_are(member):

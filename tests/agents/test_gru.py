@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -75,6 +76,16 @@ def test_threads_that_infer_at_once_do_not_meet():
         for each, inferred in zip(seen, threads.map(infer, seen), strict=True):
             for one in inferred:
                 torch.testing.assert_close(one, agent.step(*each), rtol=1e-5, atol=1e-6)
+
+
+def test_the_dead_keep_their_memory_and_value_nothing():
+    agent, mask = GRUAgent(replace(SPEC, no_op_is_final=True)), torch.ones(2, 3, 5, dtype=torch.bool)
+    mask[0, 1, 1:] = mask[1, 2, 1:] = False
+    memory = torch.randn(2, 3, 64)
+    with torch.no_grad():
+        value, after = agent.infer(torch.randn(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64), memory, mask)
+    stays = (after == memory).all(-1)
+    assert stays.tolist() == (value == 0).all(-1).tolist() == [[False, True, False], [False, False, True]]
 
 
 def test_a_step_of_a_subclass_is_what_is_inferred():

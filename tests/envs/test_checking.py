@@ -108,6 +108,17 @@ class Meddling(Remembering):
         return super().observe(episodes)
 
 
+class Waking(CountingEnv):
+    def __init__(self, **sizes):
+        super().__init__(**sizes)
+        self.spec = replace(self.spec, no_op_is_final=True)
+
+    def _look(self):
+        view = super()._look()
+        view[ACTION_MASK][:, 2, 1:] &= (self._step != 1)[:, None]
+        return view
+
+
 SECOND_ONLY = torch.tensor([False, True, False, False])
 BROKEN = {
     "spec": (lambda: broken_for(counted(), spec=None), "(spec): expected a TaskSpec, got None"),
@@ -136,6 +147,10 @@ BROKEN = {
     "no legal action": (
         lambda: TamperedEnv(counted(), viewed=put(ACTION_MASK, lambda mask: mask & ~SECOND_ONLY[:, None, None])),
         "(legal actions of reset()): expected at least one for each agent, got none for agent 0 of episode 1",
+    ),
+    "no-op that was not final": (
+        lambda: Waking(num_envs=4, limit=5),
+        "(no_op_is_final): expected nothing but action 0 for who could do nothing else before, got more for agent 2 of",
     ),
     "gradient": (
         lambda: TamperedEnv(counted(), viewed=put(STATE, lambda state: state.requires_grad_())),

@@ -85,6 +85,7 @@ class AbstractStarCraftGame(AbstractGame):
             observation_size=int(told["obs_shape"]),
             state_size=int(told["state_shape"]),
             episode_limit=told["episode_limit"],
+            no_op_is_final=True,
         )
 
     @abstractmethod

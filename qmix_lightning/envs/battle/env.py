@@ -105,6 +105,7 @@ class BattleEnvironment(AbstractEnvironment):
             observation_size=observation_size(world),
             state_size=state_size(world),
             episode_limit=scenario.episode_limit,
+            no_op_is_final=True,
         )
         self.num_envs, self._first, self.scenario = num_envs, first, scenario
         memory = Memory(
