@@ -9,6 +9,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from qmix_lightning.functional.streaming import gather_rows
 from qmix_lightning.replay.disk import MappedRows
 from qmix_lightning.replay.layout import Key, Layout
 from qmix_lightning.replay.memory import BatchMemory
@@ -112,7 +113,7 @@ class StepTable:
         most = max(n, most_rows) * layout.step_bytes
         out = self._memory.take(key, (n, *layout.shape), layout.dtype, most=most, device=self.device)
         if layout.form == "plain":
-            return torch.index_select(rows, 0, row, out=out)
+            return gather_rows(rows, row, out)
         block = 1 + _BLOCK // (1 + layout.row_bytes) if self.device.type == "cpu" else n
         for start in range(0, n, block):
             layout.decode(rows.index_select(0, row[start : start + block]), out[start : start + block])

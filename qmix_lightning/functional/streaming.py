@@ -1,0 +1,151 @@
+"""Copies of more than a processor's caches hold, past them.
+
+Who writes to memory that is not in the caches has it read first, and pushes out of them what is needed sooner. A batch
+of a large map is many times as large as they are, and nobody reads it before all of it is written: stores that bypass
+the caches take half the time.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import torch
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils as typed_cgutils
+from numba.extending import intrinsic
+from torch import Tensor
+
+from qmix_lightning.functional.compiling import kernel
+
+cgutils: Any = typed_cgutils  # numba's types end here
+
+LARGE: Final = 16 << 20
+"""Bytes from which on copies go past the caches: what is smaller may still be there when it is read."""
+
+_WIDE: Final = 1024
+"""Bytes of the shortest rows that are worth it: the ends of each are copied through the caches."""
+
+_LINE: Final = 64
+"""Bytes that a processor moves at once."""
+
+
+def gather_rows(rows: Tensor, which: Tensor, out: Tensor) -> Tensor:
+    """Copy some rows of a tensor, as :func:`torch.index_select` does, past the caches if they are many.
+
+    By as many threads as torch computes with.
+
+    Args:
+        rows: ``[R, ...]``.
+        which: ``[n]`` int64, on the same device.
+        out: ``[n, ...]``, which is written; in memory of its own.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        IndexError: If there is no such row.
+
+    Example:
+        >>> gather_rows(torch.tensor([[1, 2], [3, 4]]), torch.tensor([1, 1, 0]), torch.empty(3, 2, dtype=torch.int64))
+        tensor([[3, 4],
+                [3, 4],
+                [1, 2]])
+    """
+    alike = rows.dtype == out.dtype and rows.shape[1:] == out.shape[1:] and len(which) == len(out)
+    beside = rows.is_cpu and out.is_cpu and rows.is_contiguous() and out.is_contiguous()
+    width = out.nbytes // max(len(out), 1)
+    if not (alike and beside and out.nbytes >= LARGE and width >= _WIDE):
+        return torch.index_select(rows, 0, which, out=out)
+    source, target, numbers = rows.data_ptr(), out.data_ptr(), which.numpy()
+    threads = torch.get_num_threads()
+    ends = [len(numbers) * part // threads for part in range(threads + 1)]
+
+    def copy(first: int, end: int) -> bool:
+        return stream(source, target, numbers, len(rows), width, first, end)
+
+    if threads == 1:
+        copied = copy(*ends)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            copied = all(list(pool.map(copy, ends[:-1], ends[1:])))
+    if not copied:
+        raise IndexError(f"Expected rows from 0 to {len(rows) - 1}, got {which.min()} to {which.max()}.")
+    return out
+
+
+def _move_line(_: Any, target: Any, source: Any) -> Any:
+    """Copy a line from address ``source`` to address ``target``, which is a multiple of one, past the caches."""
+    return types.void(types.intp, types.intp), _store_line
+
+
+def _store_line(context: Any, builder: Any, _: Any, addresses: Any) -> Any:
+    target, source = (builder.inttoptr(address, _LINE_OF_BYTES.as_pointer()) for address in addresses)
+    store = builder.store(builder.load(source, align=1), target, align=_LINE)
+    store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+    return context.get_dummy_value()
+
+
+def _move_bytes(_: Any, target: Any, source: Any, count: Any) -> Any:
+    """Copy so many bytes from address ``source`` to address ``target``."""
+    return types.void(types.intp, types.intp, types.intp), _store_bytes
+
+
+def _store_bytes(context: Any, builder: Any, _: Any, values: Any) -> Any:
+    target, source = (builder.inttoptr(address, ir.IntType(8).as_pointer()) for address in values[:2])
+    cgutils.raw_memcpy(builder, target, source, values[2], 1)
+    return context.get_dummy_value()
+
+
+def _finish(_: Any) -> Any:
+    """Let nobody see what comes after before what was stored past the caches."""
+    return types.void(), _fence
+
+
+def _fence(context: Any, builder: Any, *_: Any) -> Any:
+    builder.fence("seq_cst")
+    return context.get_dummy_value()
+
+
+_LINE_OF_BYTES: Final = ir.VectorType(ir.IntType(8), _LINE)
+move_line: Any = intrinsic(_move_line)
+move_bytes: Any = intrinsic(_move_bytes)
+finish: Any = intrinsic(_finish)
+
+
+@kernel
+def stream(source: int, target: int, which: Any, n_rows: int, width: int, first: int, end: int) -> bool:
+    """Copy rows past the caches.
+
+    Args:
+        source: Address of the rows.
+        target: Where to.
+        which: ``[n]`` int64, their numbers.
+        n_rows: How many there are.
+        width: Bytes of a row.
+        first: Of the numbers, where to begin.
+        end: Of the numbers, where to end.
+
+    Returns:
+        Whether all of them are there; if not, copying ends at the first that is not.
+    """
+    k = first
+    while k < end:
+        # Rows that follow each other, as the steps of an episode do, are copied as one.
+        n = 1
+        while k + n < end and which[k + n] == which[k] + n:
+            n += 1
+        if which[k] < 0 or which[k] + n > n_rows:
+            return False
+        place, row, size = target + k * width, source + which[k] * width, n * width
+        head = min(-place % _LINE, size)
+        lines = (size - head) // _LINE
+        move_bytes(place, row, head)
+        for line in range(lines):
+            move_line(place + head + line * _LINE, row + head + line * _LINE)
+        done = head + lines * _LINE
+        move_bytes(place + done, row + done, size - done)
+        k += n
+    finish()
+    return True
