@@ -104,15 +104,16 @@ class GRUInference:
         Raises:
             IndexError: If there is no such last action.
         """
-        value, after = observation.new_empty(*last_action.shape, len(self._weights[-1])), torch.empty_like(memory)
-        seen, written = (observation.numpy(), last_action.numpy(), memory.numpy()), (value.numpy(), after.numpy())
+        seen = observation.numpy(), last_action.numpy(), memory.numpy()
+        value = np.empty((*last_action.shape, len(self._weights[-1])), dtype=np.float32)
+        after = np.empty(memory.shape, dtype=np.float32)
         may = action_mask.numpy() if self._may_rest(action_mask, value.shape) else _EVERYBODY
-        if not gru_step(SGEMM, self._weights, seen, may, self._room(last_action.shape), written):
+        if not gru_step(SGEMM, self._weights, seen, may, self._room(last_action.shape), (value, after)):
             raise IndexError(
                 f"Expected last actions from {NO_ACTION}, none, to {self._sizes[1] - 1}, got {last_action.min()} to"
                 f" {last_action.max()}."
             )
-        return value, after
+        return torch.from_numpy(value), torch.from_numpy(after)
 
     def _may_rest(self, action_mask: Tensor | None, shape: torch.Size) -> TypeGuard[Tensor]:
         """Whether the mask tells who need not be thought for."""
@@ -123,7 +124,7 @@ class GRUInference:
     def _room(self, shape: torch.Size) -> Any:
         """Where one thread computes: memory that comes and goes costs as much as the gates, page by page."""
         if getattr(self._here, "shape", None) != shape:
-            n_rows, size = shape.numel(), self._hidden_size
+            n_rows, size = min(shape.numel(), AT_ONCE), self._hidden_size
             sizes = (
                 (self._sizes[1] + 1, size), (self._sizes[2], size), (n_rows, size), (2, n_rows, 3, size),
                 (n_rows, self._sizes[0]), (n_rows, size), (n_rows, size), (n_rows, len(self._weights[-1])),
@@ -133,6 +134,9 @@ class GRUInference:
             self._here.shape = shape
         return self._here.room
 
+
+AT_ONCE: Final = 192
+"""Rows that are worked on at once: so few that what their layers say stays in the caches beside all else."""
 
 _EVERYBODY: Final = np.empty((0, 0, 0), dtype=np.bool_)
 
@@ -148,70 +152,73 @@ def gru_step(sgemm: int, weights: Any, seen: Any, may: Any, room: Any, written: 
         seen: A tuple of observation ``[B, N, O]``, last action ``[B, N]`` and memory ``[B, N, H]``.
         may: ``[B, N, A]`` bool, legal actions. Who may do nothing but action 0 is passed over: its values are 0, its
             memory stays. Without entries, nobody is.
-        room: A tuple of room for the rows M of those who are not passed over, of ``B N``: their numbers ``[B N]``
-            int64, for :func:`~qmix_lightning.agents.inputs.write_known`, ``[A + 1, H]`` and ``[N, H]``, for the input
-            of the GRU, ``[B N, H]``, for what its weights make of input and memory, ``[2, B N, 3, H]``, and for
-            observation, memory, new memory and values, if there are fewer than ``B N``.
+        room: A tuple of room for as many rows M as are worked on at once, one for each agent of each battle: their
+            numbers ``[M]`` int64, for :func:`~qmix_lightning.agents.inputs.write_known`, ``[A + 1, H]`` and ``[N, H]``,
+            for the input of the GRU, ``[M, H]``, for what its weights make of input and memory, ``[2, M, 3, H]``, and
+            for observation, memory, new memory and values, where some are passed over.
         written: A tuple of values ``[B, N, A]`` and new memory ``[B, N, H]``, which are written.
 
     Returns:
         Whether there are such last actions.
     """
     first, first_bias, of_input, of_memory, input_bias, memory_bias, head, head_bias = weights
-    which, of_action, of_agent, x, layers, few_seen, few_before, few_after, few_values = room
+    numbers, of_action, of_agent, x, layers, few_seen, few_before, few_after, few_values = room
     n_battles, n_agents, size = seen[2].shape
-    n_rows, n_observed, n_actions = n_battles * n_agents, seen[0].shape[2], len(head_bias)
-    observation, memory = seen[0].reshape(n_rows, n_observed), seen[2].reshape(n_rows, size)
-    value, new = written[0].reshape(n_rows, n_actions), written[1].reshape(n_rows, size)
-    before, values, after = memory, value, new
-    n = _find(may.reshape(-1, n_actions), which)
-    if not write_known(first[:, n_observed:], first_bias, seen[1], of_action, of_agent, which[:n], x):
-        return False
-    if n < n_rows:
-        _pick(observation, which[:n], few_seen)
-        _pick(memory, which[:n], few_before)
-        observation, before, after, values = few_seen, few_before, few_after, few_values
-    multiply(sgemm, observation[:n], first[:, :n_observed], x[:n], np.float32(1))
-    for i in range(n):
-        for j in range(size):
-            x[i, j] = np.float32(0) if x[i, j] < 0 else x[i, j]  # which lets NaN pass
-    multiply(sgemm, x[:n], of_input, layers[0, :n].reshape(n, 3 * size), np.float32(0))
-    multiply(sgemm, before[:n], of_memory, layers[1, :n].reshape(n, 3 * size), np.float32(0))
-    gru_memory(layers[0, :n], layers[1, :n], input_bias, memory_bias, before[:n], after[:n])
-    for i in range(n):
-        for a in range(n_actions):
-            values[i, a] = head_bias[a]
-    multiply(sgemm, after[:n], head, values[:n], np.float32(1))
-    if n < n_rows:
-        _spread(after, values, which[:n], memory, new, value)
+    n_all, n_observed, n_actions = n_battles * n_agents, seen[0].shape[2], len(head_bias)
+    for begin in range(0, n_all, len(numbers)):
+        end = min(begin + len(numbers), n_all)
+        observation = seen[0].reshape(n_all, n_observed)[begin:end]
+        memory, new = seen[2].reshape(n_all, size)[begin:end], written[1].reshape(n_all, size)[begin:end]
+        value = written[0].reshape(n_all, n_actions)[begin:end]
+        n = _find(may.reshape(-1, n_actions), begin, end, numbers)
+        if not write_known(first[:, n_observed:], first_bias, seen[1], of_action, of_agent, numbers[:n], x):
+            return False
+        before, after, values = memory, new, value
+        if n < end - begin:
+            _pick(observation, numbers[:n], begin, few_seen)
+            _pick(memory, numbers[:n], begin, few_before)
+            observation, before, after, values = few_seen, few_before, few_after, few_values
+        multiply(sgemm, observation[:n], first[:, :n_observed], x[:n], np.float32(1))
+        for i in range(n):
+            for j in range(size):
+                x[i, j] = np.float32(0) if x[i, j] < 0 else x[i, j]  # which lets NaN pass
+        multiply(sgemm, x[:n], of_input, layers[0, :n].reshape(n, 3 * size), np.float32(0))
+        multiply(sgemm, before[:n], of_memory, layers[1, :n].reshape(n, 3 * size), np.float32(0))
+        gru_memory(layers[0, :n], layers[1, :n], input_bias, memory_bias, before[:n], after[:n])
+        for i in range(n):
+            for a in range(n_actions):
+                values[i, a] = head_bias[a]
+        multiply(sgemm, after[:n], head, values[:n], np.float32(1))
+        if n < end - begin:
+            _spread(after, values, numbers[:n], begin, memory, new, value)
     return True
 
 
 @inlined
-def _find(may: Any, which: Any) -> int:
-    """Write down the rows of those who may do more than action 0, or of all if nothing is said, and count them."""
+def _find(may: Any, begin: int, end: int, numbers: Any) -> int:
+    """Write down, of some rows, those of who may do more than action 0, or all if nothing is said, and count them."""
     n = 0
-    for i in range(len(which)):
+    for i in range(begin, end):
         active = len(may) == 0
         for a in range(1, may.shape[1]):
             active |= i < len(may) and may[i, a]
-        which[n] = i
+        numbers[n] = i
         n += active
     return n
 
 
 @inlined
-def _pick(rows: Any, which: Any, few: Any) -> None:
-    for k in range(len(which)):
-        _copy(rows[which[k]], few[k])
+def _pick(rows: Any, numbers: Any, begin: int, few: Any) -> None:
+    for k in range(len(numbers)):
+        _copy(rows[numbers[k] - begin], few[k])
 
 
 @inlined
-def _spread(few_after: Any, few_values: Any, which: Any, memory: Any, after: Any, values: Any) -> None:
+def _spread(few_after: Any, few_values: Any, numbers: Any, begin: int, memory: Any, after: Any, values: Any) -> None:
     """Write what came of few rows to where they belong, and for the others 0 and the memory that they had."""
     k = 0
     for i in range(len(after)):
-        if k < len(which) and which[k] == i:
+        if k < len(numbers) and numbers[k] == begin + i:
             _copy(few_after[k], after[i])
             _copy(few_values[k], values[i])
             k += 1
