@@ -42,9 +42,8 @@ def epsilon_greedy(value: Tensor, mask: Tensor, epsilon: float | Tensor, generat
     # One draw tells whether an agent explores, one which of its legal actions it then takes.
     draws = torch.rand(*value.shape[:-1], 2, device=value.device, generator=generator)
     if told and value.dtype == torch.float32 and mask.shape == value.shape and may_compute() and readable(value, mask):
-        n_actions, chosen = value.shape[-1], np.empty(value.shape[:-1], dtype=np.int64)
-        rows = value.numpy().reshape(-1, n_actions), mask.numpy().reshape(-1, n_actions), draws.numpy().reshape(-1, 2)
-        if _choose(*rows, np.float32(epsilon), chosen.reshape(-1)):
+        chosen = np.empty(value.shape[:-1], dtype=np.int64)
+        if _choose(value.numpy(), mask.numpy(), draws.numpy(), np.float32(epsilon), chosen):
             return torch.from_numpy(chosen)
     best = legal_argmax(value, mask)
     rank = mask.cumsum(-1)  # of each legal action among those of its agent, from 1
@@ -56,9 +55,10 @@ def epsilon_greedy(value: Tensor, mask: Tensor, epsilon: float | Tensor, generat
 
 @kernel
 def _choose(value: Any, mask: Any, draws: Any, epsilon: Any, chosen: Any) -> bool:
-    """Write what follows from the draws ``[M, 2]`` in one pass; False if a row has no legal action above -∞."""
-    n_rows, n_actions = value.shape
-    found = True
+    """Write what follows from the draws ``[..., 2]`` in one pass; False if a row has no legal action above -∞."""
+    n_actions, n_rows, found = value.shape[-1], chosen.size, True
+    value, mask = value.reshape(n_rows, n_actions), mask.reshape(n_rows, n_actions)
+    draws, chosen = draws.reshape(n_rows, 2), chosen.reshape(n_rows)
     for i in range(n_rows):
         best, action, n_legal = _NOTHING, -1, 0
         for a in range(n_actions):

@@ -14,8 +14,6 @@ from numba import njit
 from torch import Tensor
 from torch._C._functorch import is_batchedtensor
 
-from qmix_lightning.functional.precision import autocasts
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -67,7 +65,7 @@ def may_compute() -> bool:
         >>> may_compute()
         False
     """
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or autocasts(_CPU))
+    return not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
 
 
 def readable(*tensors: Tensor) -> bool:
@@ -89,5 +87,4 @@ def readable(*tensors: Tensor) -> bool:
     return True
 
 
-_CPU: Final = torch.device("cpu")
 _READABLE: Final = frozenset((torch.float32, torch.int64, torch.bool))

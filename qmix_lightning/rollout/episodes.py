@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -241,25 +242,37 @@ def together(ended: list[tuple[Tensor, dict[Key, Tensor]]]) -> tuple[Tensor, Ten
     """Battles ``[k]`` and their episodes ``[k, T + 1]``, one part after the other; None if there is no part."""
     if not ended:
         return None
-    which, parts = zip(*ended, strict=True)
-    entries = {key: torch.cat([part[key] for part in parts]) for key in parts[0]} if len(parts) > 1 else parts[0]
-    return torch.cat(which), _nested(entries, entries[MASK].shape[:2])
+    which, entries = ended[0]
+    if len(ended) > 1:
+        which = torch.cat([battles for battles, _ in ended])
+        entries = {key: torch.cat([part[key] for _, part in ended]) for key in entries}
+    return which, _nested(entries, entries[MASK].shape[:2])
 
 
 def _nested(entries: dict[Key, Tensor], shape: torch.Size) -> TensorDict:
     """A tensordict of entries that are known to have its shape: checked one by one, they cost as much as to be cut."""
-    branches: dict[tuple[str, ...], dict[str, Any]] = {(): {}}
-    for key, entry in entries.items():
-        *path, name = (key,) if isinstance(key, str) else key
-        branch = tuple(path)
-        if branch not in branches:
-            branches.update(
-                (branch[:depth], {}) for depth in range(1, len(branch) + 1) if branch[:depth] not in branches
-            )
+    places, parents = _tree(tuple(entries))
+    branches: list[dict[str, Any]] = [{} for _ in range(len(parents) + 1)]
+    for (branch, name), entry in zip(places, entries.values(), strict=True):
         branches[branch][name] = entry
     # A branch was met before those below it.
-    for branch in reversed(branches):
-        made = TensorDict._new_unsafe(branches[branch], shape)
-        if branch:
-            branches[branch[:-1]][branch[-1]] = made
+    for branch in range(len(parents), 0, -1):
+        parent, name = parents[branch - 1]
+        branches[parent][name] = TensorDict._new_unsafe(branches[branch], shape)
+    made: TensorDict = TensorDict._new_unsafe(branches[0], shape)
     return made
+
+
+@cache
+def _tree(keys: tuple[Key, ...]) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+    """In which branch each key stands, under what name, and in which branch each branch but the first, the trunk."""
+    numbers: dict[tuple[str, ...], int] = {(): 0}
+    places, parents = [], []
+    for key in keys:
+        *path, name = (key,) if isinstance(key, str) else key
+        for depth in range(1, len(path) + 1):
+            if (branch := tuple(path[:depth])) not in numbers:
+                numbers[branch] = len(numbers)
+                parents.append((numbers[branch[:-1]], branch[-1]))
+        places.append((numbers[tuple(path)], name))
+    return places, parents
