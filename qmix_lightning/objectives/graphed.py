@@ -25,9 +25,10 @@ class GraphedLoss:
 
     The first batch is called, and so checked. Later ones are padded to one of a few lengths, for each of which the
     passes forward and backward are recorded once, and replayed. They are recorded anew when parameters have moved in
-    memory, in another mode or precision, and when a number or a word has changed that is an attribute of the loss or
-    of a network. What else the Python of networks does is done while recording only. So batches are called with hooks
-    on networks, in anomaly detection, and on a CPU; where recording fails, too, and the reason is logged.
+    memory, were frozen or freed, in another mode or precision, and when a number or a word has changed that is
+    an attribute of the loss or of a network. What else the Python of networks does is done while recording only. So
+    batches are called with hooks on networks, in anomaly detection, and on a CPU; where recording fails, too, and the
+    reason is logged.
 
     Args:
         loss: The loss, which has a mask among its keys.
@@ -153,13 +154,14 @@ class _Seen:
         """What a recording of such a batch depends on, beside the numbers in tensors."""
         entries = [(key, batch.get(key, None)) for key in self.loss.in_keys]
         tensors = [slot.get(name) for slot, name in self._tensors]
+        known = [tensor for tensor in tensors if tensor is not None]
         return (
             self.networks,
             len(batch),
             *((key, entry.dtype, *entry.shape[2:]) for key, entry in entries if entry is not None),
             torch.is_grad_enabled(),
             torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type),
-            *(None if tensor is None else (tensor.data_ptr(), tensor.dtype) for tensor in tensors),
+            *((tensor.data_ptr(), tensor.dtype, tensor.requires_grad) for tensor in known),
             *map(id, tensors),
             *(owner.get(name) for owner, name in self._numbers),
         )

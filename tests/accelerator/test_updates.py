@@ -73,8 +73,11 @@ def assert_alike(here, far, batch, scale=1.0):
         learner.loss.zero_grad()
         (learner._graphed(given)["loss"] * scale).backward()
     torch.testing.assert_close(sent[TD_ERROR].cpu(), batch[TD_ERROR])
-    assert any(parameter.grad.any() for parameter in here.loss.parameters())
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in here.loss.parameters())
     for ours, theirs in zip(here.loss.parameters(), far.loss.parameters(), strict=True):
+        assert (ours.grad is None) == (theirs.grad is None)
+        if ours.grad is None:
+            continue
         torch.testing.assert_close(theirs.grad.cpu(), ours.grad, rtol=1e-4, atol=1e-6)
 
 
@@ -153,13 +156,15 @@ def replay_some(played, far, times=4):
         lambda learner: learner.loss.eval(),
         lambda learner: setattr(learner.loss, "loss_function", "l1"),
         lambda learner: setattr(learner.agent, "temperature", 2.0),
+        lambda learner: learner.agent.head.weight.requires_grad_(True),
     ],
-    ids=["mode", "option", "number"],
+    ids=["mode", "option", "number", "frozen"],
 )
 def test_what_was_recorded_of_something_else_is_recorded_anew(change, played):
     here, far = pair()
     for learner in (here, far):
         learner.agent.temperature = 1.0
+        learner.agent.head.weight.requires_grad_(False)
     replays = replay_some(played, far)
     for learner in (here, far):
         change(learner)
