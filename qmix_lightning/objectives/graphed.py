@@ -222,7 +222,8 @@ class _Recording:
         torch._foreach_copy_(
             [steps[:, :n_steps] for steps in self._entries.values()], [batch[key] for key in self._entries]
         )
-        self._mask[:, n_steps:] = False
+        # The batch's last step only bootstraps, whatever its mask says, and is the last no more where padding follows.
+        self._mask[:, n_steps - 1 :] = False
 
     def _go(self) -> None:
         found = self._loss(self._steps)

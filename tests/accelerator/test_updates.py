@@ -113,6 +113,15 @@ def test_what_padding_holds_reaches_nothing(played):
     assert far._graphed.replays > 0
 
 
+def test_the_last_step_of_a_batch_only_bootstraps_even_if_its_mask_says_that_it_was_played(played):
+    here, far = pair()
+    for length in (12, 10, 12, 10, 11):
+        cut = batch_of(played, 0, 1, 2, 3)[:, :length].clone()
+        assert cut[MASK].all()
+        assert_alike(here, far, cut)
+    assert far._graphed.replays > 0
+
+
 def test_a_replayed_update_waits_for_nothing(played):
     _, far = pair()
     batch = there(batch_of(played, 0, 1, 2, 3))
