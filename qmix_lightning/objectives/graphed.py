@@ -19,6 +19,9 @@ from qmix_lightning.objectives.qmixer import QMixerLoss
 RECORDINGS: Final = 100
 """After so many recordings something must be changing all the time, and batches are called."""
 
+CHANGES: Final = 100
+"""So they are after so many batches in a row of which none was as the one before, so that none could be recorded."""
+
 
 class GraphedLoss:
     """Calls a :class:`~qmix_lightning.objectives.qmixer.QMixerLoss` of episodes, on an accelerator out of a graph.
@@ -44,6 +47,7 @@ class GraphedLoss:
         self._room: dict[Any, Tensor] = {}
         self._graph: Graph | None = None
         self._left, self._passes = RECORDINGS, 0
+        self._changes = 0  # since a batch was as the one before
         self._seen: _Seen | None = None
         self._made_of: tuple[Hashable, ...] = ()
 
@@ -62,7 +66,12 @@ class GraphedLoss:
             self._made_of, self._graph = made_of, None
             self._recordings.clear()
             self._room.clear()
+            self._changes += 1
+            if self._changes == CHANGES:
+                self._left = 0
+                say_why_not("update", f"{CHANGES} batches in a row differ in what a recording depends on.")
             return self.loss(batch)
+        self._changes = 0
         if seen.watched():
             return self.loss(batch)
         length = min(padded_length(batch.shape[1]), max(self.most_steps, batch.shape[1]))

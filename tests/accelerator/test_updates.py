@@ -250,6 +250,28 @@ def test_who_changes_all_the_time_is_called_in_the_end(played, monkeypatch, capl
     assert line.endswith("it was recorded 2 times, so that something must change all the time.")
 
 
+class CountingAgent(MLPAgent):
+    """Changes with every batch."""
+
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.calls = 0
+
+    def forward(self, *args, **options):
+        self.calls += 1
+        return super().forward(*args, **options)
+
+
+def test_who_changes_with_every_batch_is_called_and_the_reason_logged_once(played, monkeypatch, caplog):
+    monkeypatch.setattr(graphed, "CHANGES", 3)
+    here, far = pair(CountingAgent)
+    for which in BATCHES:
+        assert_alike(here, far, batch_of(played, *which))
+    assert far._graphed.replays == 0
+    (line,) = said(caplog, "WARNING")
+    assert line.endswith("3 batches in a row differ in what a recording depends on.")
+
+
 @pytest.mark.parametrize("copied", [deepcopy, lambda graph: pickle.loads(pickle.dumps(graph))], ids=["copy", "pickle"])
 def test_copies_record_for_themselves(copied):
     here, _ = pair()
