@@ -204,8 +204,12 @@ class _Recording:
     def make(self, batch: TensorDict) -> None:
         """Record the passes over a batch, once they were rehearsed."""
         self._write(batch)
+        before = [(buffer, buffer.clone()) for buffer in self._loss.buffers()]
         with _without_kept_casts():
             self.forward.rehearse(self._rehearse)
+            # Such as running statistics, which would count this batch twice.
+            for buffer, content in before:
+                buffer.copy_(content)
             self.forward.capture(self._go, ())
             self._backward.capture(self._return, ())
         # The memory of the pass forward was used again by the one backward: none of its results may lead there.

@@ -272,6 +272,27 @@ def test_who_changes_with_every_batch_is_called_and_the_reason_logged_once(playe
     assert line.endswith("3 batches in a row differ in what a recording depends on.")
 
 
+class StatisticalAgent(MLPAgent):
+    """Keeps count of the batches that it has seen."""
+
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.register_buffer("batches", torch.zeros(()))
+
+    def forward(self, observation, last_action, is_init=None):
+        if self.training:
+            self.batches.add_(1)
+        return super().forward(observation, last_action)
+
+
+def test_a_rehearsal_does_not_count(played):
+    here, far = pair(StatisticalAgent)
+    for number, which in enumerate(BATCHES):
+        assert_alike(here, far, batch_of(played, *which))
+        assert here.agent.batches == far.agent.batches.cpu() == number + 1
+    assert far._graphed.replays > 0
+
+
 @pytest.mark.parametrize("copied", [deepcopy, lambda graph: pickle.loads(pickle.dumps(graph))], ids=["copy", "pickle"])
 def test_copies_record_for_themselves(copied):
     here, _ = pair()
