@@ -30,8 +30,8 @@ class GraphedLoss:
     passes forward and backward are recorded once, and replayed. They are recorded anew when parameters have moved in
     memory, were frozen or freed, in another mode or precision, and when a number or a word has changed that is
     an attribute of the loss or of a network. What else the Python of networks does is done while recording only. So
-    batches are called with hooks on networks, in anomaly detection, and on a CPU; where recording fails, too, and the
-    reason is logged.
+    batches are called with hooks on networks, in anomaly detection, without gradients, and on a CPU; where recording
+    fails, too, and the reason is logged.
 
     Args:
         loss: The loss, which has a mask among its keys.
@@ -59,7 +59,7 @@ class GraphedLoss:
         """The loss of a batch ``[B, L]``, to be differentiated before the next; see :meth:`QMixerLoss.forward`."""
         key = self.loss.tensor_keys.mask
         mask = None if key is None else batch.get(key, None)
-        if mask is None or mask.device.type not in GRAPHS or not self._left:
+        if mask is None or mask.device.type not in GRAPHS or not self._left or not torch.is_grad_enabled():
             return self.loss(batch)
         seen = self._look()
         if (made_of := seen.made_of(batch, mask.device)) != self._made_of:
@@ -168,7 +168,6 @@ class _Seen:
             self.networks,
             len(batch),
             *((key, entry.dtype, *entry.shape[2:]) for key, entry in entries if entry is not None),
-            torch.is_grad_enabled(),
             torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type),
             *((tensor.data_ptr(), tensor.dtype, tensor.requires_grad) for tensor in known),
             *map(id, tensors),

@@ -198,6 +198,17 @@ def test_who_looks_within_sees_every_batch(played):
     assert far._graphed.replays > replays
 
 
+def test_who_asks_for_no_gradients_is_called_and_leaves_the_recordings_of_others(played, caplog):
+    here, far = pair()
+    replays, batch = replay_some(played, far), batch_of(played, 0, 1, 2, 3)
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(far._graphed(there(batch))["loss"].cpu(), here.loss(batch)["loss"])
+    assert_alike(here, far, batch)
+    assert far._graphed.replays == replays + 1
+    assert said(caplog) == [RECORDED]
+
+
 def test_gradients_are_taken_once_and_in_turn(played):
     _, far = pair()
     replay_some(played, far)
