@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 from tensordict import TensorDict
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from qmix_lightning.functional.graphs import GRAPHS, Graph, say_since_when, say_why_not
@@ -176,8 +176,10 @@ class _Seen:
 
     def watched(self) -> bool:
         """Whether somebody looks at what happens within."""
+        looked_at: list[nn.Module] = [self.loss, *self._parts]
         return torch.is_anomaly_enabled() or any(
-            part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in self._parts
+            part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+            for part in looked_at
         )
 
 

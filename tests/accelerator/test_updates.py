@@ -209,6 +209,25 @@ def test_who_asks_for_no_gradients_is_called_and_leaves_the_recordings_of_others
     assert said(caplog) == [RECORDED]
 
 
+@pytest.mark.parametrize(
+    "hook",
+    [
+        lambda learner, seen: learner.loss.register_forward_hook(seen),
+        lambda learner, seen: learner.loss.register_forward_pre_hook(seen),
+        lambda learner, seen: learner.target_agent.register_forward_hook(seen),
+        lambda learner, seen: learner.mixer.register_full_backward_pre_hook(seen),
+        lambda learner, seen: learner.mixer.register_full_backward_hook(seen),
+    ],
+    ids=["loss", "before loss", "target", "before backward", "backward"],
+)
+def test_hooks_of_any_kind_are_noticed(hook, played):
+    _, far = pair()
+    replays = replay_some(played, far)
+    with hook(far, lambda *_: None):
+        far._graphed(there(batch_of(played, 0, 1, 2, 3)))
+    assert far._graphed.replays == replays
+
+
 def test_gradients_are_taken_once_and_in_turn(played):
     _, far = pair()
     replay_some(played, far)
