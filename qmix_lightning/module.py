@@ -333,7 +333,9 @@ class QLearner(LightningModule):
 
     def _autocast(self) -> AbstractContextManager[object]:
         """What Lightning opens around its steps in mixed precision; battles are played outside of them."""
-        if self._trainer is None and self._fabric is None:  # To be told so by an exception takes much longer.
+        if self._fabric is not None:
+            return self._fabric.autocast()
+        if self._trainer is None:  # To be told so by an exception takes much longer.
             return nullcontext()
         plugin = self.trainer.precision_plugin
         return plugin.autocast_context_manager() if isinstance(plugin, MixedPrecision) else nullcontext()

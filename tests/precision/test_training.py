@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric import Fabric
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
@@ -150,3 +151,13 @@ def test_float16_alone_is_refused() -> None:
     data = small_data()
     with pytest.raises(ValueError, match=r"got 16-true: .* Take 16-mixed, bf16-mixed or bf16-true"):
         quiet_trainer(1, **options("16-true")).fit(small_learner(data), data)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
+def test_a_learner_of_fabrics_plays_in_its_precision(precision: Any, dtype: torch.dtype) -> None:
+    data, noted = small_data(), []
+    learner = small_learner(data, agent=NotingAgent)
+    learner.agent.input.register_forward_hook(lambda module, given, out: noted.append(out.dtype))
+    Fabric(accelerator="cpu", devices=1, precision=precision).setup_module(learner)
+    data.rollout.step(learner, explore=True)
+    assert noted == [dtype]
