@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -45,27 +45,53 @@ def write_whole(content: Any, path: Path) -> None:
     """Save ``content`` by ``torch.save``, atomically and durably.
 
     Raises:
-        OSError: If it cannot be written; what was at ``path`` before is untouched.
+        OSError: If it cannot be written; what was at ``path`` before is untouched, as it is whatever else is raised.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part{os.getpid()}")
+    trouble: list[OSError] = []
     try:
         with part.open("wb") as file:
-            torch.save(content, file)
+            torch.save(content, cast(BinaryIO, _Witness(file, trouble)))
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except (OSError, RuntimeError) as error:
+    except BaseException as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         # torch reports a full disk as a RuntimeError, if need be without a reason.
-        number = error.errno if isinstance(error, OSError) else None
+        reason = error if isinstance(error, OSError) else trouble[0] if trouble else None
+        if reason is None:
+            raise
         raise OSError(
-            number or errno.ENOSPC,
-            f"Expected to write {path}, but it broke off ({error}). What was saved before is untouched: make room, and"
+            reason.errno or errno.ENOSPC,
+            f"Expected to write {path}, but it broke off ({reason}). What was saved before is untouched: make room, and"
             " go on from it",
         ) from error
     _sync_folder(path.parent)
+
+
+class _Witness:
+    """A file that keeps what it objects to, because PyTorch's writer makes another error of that.
+
+    Args:
+        file: Where everything is written.
+        trouble: To which its objections are added.
+    """
+
+    def __init__(self, file: BinaryIO, trouble: list[OSError]) -> None:
+        self._file, self._trouble = file, trouble
+
+    def write(self, data: Any) -> int:
+        """Write, or raise what is in the way."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self._trouble.append(error)
+            raise
+
+    def flush(self) -> None:
+        """Leave it to the file's owner."""
 
 
 def newest_checkpoint(folder: Path, pattern: str = "*.ckpt") -> Path | None:

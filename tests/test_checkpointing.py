@@ -52,6 +52,23 @@ def test_when_the_disk_is_full_the_checkpoint_before_is_untouched(tmp_path):
     assert left == "1 ['a.ckpt']"
 
 
+class Unwilling:
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        raise self.error("not to be saved")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, TypeError, KeyboardInterrupt])
+def test_what_cannot_be_saved_is_no_full_disk_and_leaves_nothing_behind(error, tmp_path):
+    write_whole({"global_step": 1}, tmp_path / "a.ckpt")
+    with pytest.raises(error, match="not to be saved"):
+        write_whole({"global_step": 2, "extra": Unwilling(error)}, tmp_path / "a.ckpt")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+    assert torch.load(tmp_path / "a.ckpt") == {"global_step": 1}
+
+
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
