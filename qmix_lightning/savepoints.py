@@ -91,8 +91,11 @@ class Savepoints:
             ValueError: If a file was cut off or is not one of ours.
         """
         self._ahead.finish()
+        shards = state["ranks"]
         folders = [folder for folder in (beside, Path(state["folder"])) if folder is not None and folder.is_dir()]
-        folder, shards = (folders or [Path(state["folder"])])[0].resolve(), state["ranks"]
+        # A checkpoint that was copied beside those of another run finds files there, but not its own.
+        holding = [folder for folder in folders if self._holds(folder, shards)]
+        folder = [*holding, *folders, Path(state["folder"])][0].resolve()
         if len(shards) != self._ranks.size:
             return self._load_divided(shards, folder)
         ours, own = shards[self._ranks.rank], folder / self._own(self._ranks.rank, self._ranks.size)
@@ -120,6 +123,12 @@ class Savepoints:
         else:
             missing.append("battles under way could not be taken up and begin anew")
         return missing
+
+    def _holds(self, folder: Path, shards: list[dict[str, Any]]) -> bool:
+        """Whether a folder has the files that this process reads of a checkpoint."""
+        size = len(shards)
+        ours = [self._ranks.rank] if size == self._ranks.size else range(size)
+        return all((folder / self._own(rank, size) / name).is_file() for rank in ours for name in _files(shards[rank]))
 
     def _load_divided(self, shards: list[dict[str, Any]], folder: Path) -> list[str]:
         size = len(shards)
@@ -195,6 +204,12 @@ class Savepoints:
     def _own(rank: int, size: int) -> str:
         # A run that goes on with other processes must not write over the files of the checkpoint it came from.
         return f"rank{rank}-of-{size}"
+
+
+def _files(shard: dict[str, Any]) -> list[str]:
+    """The names of the files that a process has written for a checkpoint."""
+    battles, chunks = shard["battles"], (shard["replay"] or {}).get("chunks", [])
+    return [*([battles] if isinstance(battles, str) else []), *(chunk["name"] for chunk in chunks)]
 
 
 def _episodes(played: dict[str, Any]) -> TensorDict:

@@ -1,8 +1,10 @@
 import os
+import shutil
 
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from qmix_lightning.callbacks.priorities import ReplayPriorities
 from qmix_lightning.datamodule import ReplayDataModule
@@ -123,6 +125,21 @@ def test_without_its_replay_a_run_goes_on_with_new_battles():
     assert (again.env_steps, again.replayed_steps) == (data.env_steps, data.replayed_steps)
     assert len(again.buffer) == 0
     assert not torch.equal(again.rollout.env.reset()[OBSERVATION], first)
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+def test_a_checkpoint_copied_beside_those_of_another_run_finds_its_own_files_where_they_were_written(tmp_path):
+    for name, seed in (("ours", 1), ("theirs", 2)):
+        data, saver = small_data(seed=seed), ModelCheckpoint(tmp_path / name, "last", every_n_train_steps=4)
+        quiet_trainer(4, callbacks=[saver], enable_checkpointing=True).fit(small_learner(data), data)
+    copy = shutil.copy(tmp_path / "ours/last.ckpt", tmp_path / "theirs/copy.ckpt")
+    learners = []
+    for path in (tmp_path / "ours/last.ckpt", copy):
+        data = small_data(seed=1)
+        learners.append(small_learner(data))
+        quiet_trainer(6).fit(learners[-1], data, ckpt_path=path)
+    for usual, copied in zip(*(learner.parameters() for learner in learners), strict=True):
+        assert torch.equal(usual, copied)
 
 
 def test_battles_side_by_side_in_another_number_begin_anew():
