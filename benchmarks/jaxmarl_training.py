@@ -196,11 +196,16 @@ class Speed(Callback):
     """Counts what is played and learned between the end of a warm-up and the end of training.
 
     Args:
-        warmup: Updates before.
+        warmup: Updates before, at least 1.
         wait: What waits for the device.
+
+    Raises:
+        ValueError: If there is no warm-up, after which counting would begin.
     """
 
     def __init__(self, warmup: int, wait: Callable[[], object]) -> None:
+        if warmup < 1:
+            raise ValueError(f"Expected at least one update before speeds are measured, got {warmup}. Choose --warmup.")
         self._warmup, self._wait = warmup, wait
         self._began = (0.0, 0, 0)
         self.env_steps = self.updates = self.replayed = 0.0
@@ -251,7 +256,11 @@ def ours(
         precision: ``"float32"``, or ``"tf32"`` for matrices.
         overlap: Whether battles are played in a thread during updates.
         replay_ratio: Steps replayed for every step played.
+
+    Raises:
+        ValueError: If there is no warm-up.
     """
+    speed = Speed(warmup, torch.cuda.synchronize if device == "cuda" else lambda: None)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     there = device == "cuda"
@@ -265,7 +274,6 @@ def ours(
         partial(GRUAgent, hidden_size=hidden),
         lambda spec: QMixer(spec, mixing_embed_dim=64, hypernet_embed=256),
     )
-    speed = Speed(warmup, torch.cuda.synchronize if there else lambda: None)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.jaxmarl_training import change, peer_speed, theirs, unsettled
+from benchmarks.jaxmarl_training import change, ours, peer_speed, theirs, unsettled
 
 JAX = '''
 """Compiled runs that sleep a hundredth of a second for every round."""
@@ -133,6 +133,12 @@ def test_a_missing_python_is_told_by_the_name_of_its_option(source):
 def test_the_second_run_must_be_the_longer_one(source):
     with pytest.raises(ValueError, match="a short and a longer run by --rounds, got 94 and 34"):
         theirs(sys.executable, source, "3m", (94, 34), {})
+
+
+def test_our_speed_is_not_measured_from_before_the_first_update():
+    sizes = {"battles": 8, "episodes": 4, "updates": 2, "hidden": 8, "precision": "float32"}
+    with pytest.raises(ValueError, match=r"at least one update before speeds are measured, got 0. Choose --warmup"):
+        ours("3m", "cpu", warmup=0, **sizes)
 
 
 @pytest.mark.parametrize("ratio", [16.0, 15.88, 16.06])
