@@ -32,6 +32,8 @@ def refuse_bad_options(options: Mapping[str, Any]) -> None:
     for name in ("learning_rate", "target_interval", "epsilon_steps"):
         if not options[name] > 0:
             raise ValueError(f"{name} must be positive, got {options[name]}.")
+    if options["epsilon_steps"] < 1:
+        raise ValueError(f"epsilon_steps must be at least 1, got {options['epsilon_steps']}.")
     rate, final_rate = options["learning_rate"], options["final_learning_rate"]
     if final_rate is not None and not 0 <= final_rate <= rate:
         raise ValueError(f"final_learning_rate must lie between 0 and learning_rate {rate}, got {final_rate}.")

@@ -20,6 +20,7 @@ SPEC = TaskSpec("fake", n_agents=2, n_actions=3, observation_size=4, state_size=
         ({"epsilon_start": 1.5}, r"epsilon_start must lie in \[0, 1\], got 1.5"),
         ({"epsilon_end": -1.0}, r"epsilon_end must lie in \[0, 1\], got -1.0"),
         ({"epsilon_steps": 0}, "epsilon_steps must be positive, got 0"),
+        ({"epsilon_steps": 0.5}, "epsilon_steps must be at least 1, got 0.5"),
         ({"target_interval": 0}, "target_interval must be positive, got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         ({"final_learning_rate": 1.0}, "final_learning_rate must lie between 0 and learning_rate 0.001, got 1.0"),
