@@ -60,10 +60,12 @@ class GRUAgent(AbstractAgent):
         self, observation: Tensor, last_action: Tensor, memory: Tensor, action_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Value one step by compiled loops, where they may be used and a subclass has no step of its own."""
+        if type(self).step is not GRUAgent.step:
+            return self.step(observation, last_action, memory)
         if not self._inference.fits():
             self._inference = GRUInference(self)
         inference = self._inference
-        if type(self).step is not GRUAgent.step or not inference.takes(observation, last_action, memory):
+        if not inference.takes(observation, last_action, memory):
             return self.step(observation, last_action, memory)
         return inference.run(observation, last_action, memory, action_mask)
 

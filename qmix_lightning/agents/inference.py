@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any, Final, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qmix_lightning.agents.inputs import write_known
+from qmix_lightning.agents.inputs import AgentInput, write_known
 from qmix_lightning.functional.compiling import inlined, kernel_over, may_compute, readable
 from qmix_lightning.functional.gates import gru_memory
 from qmix_lightning.functional.products import SGEMM, multiply
@@ -17,38 +18,56 @@ from qmix_lightning.spec import NO_ACTION
 
 
 class Bound:
-    """Parameters of some modules, for as long as they stay where they are in memory.
+    """Parts of a module, for as long as they and their parameters stay where they are.
 
-    To look them up, transpose them and read them from numpy takes a third of a step of few battles; to see that they
-    are where they were, a thirtieth.
+    To look parameters up, transpose them and read them from numpy takes a third of a step of few battles; to see that
+    they are where they were, a thirtieth.
 
     Args:
-        parts: The modules whose own parameters they are; with none, nothing is bound.
+        owner: The module; None binds nothing.
+        kinds: What kind of module each of its parts must be, by name. Where one is anything else, such as a layer whose
+            weight is computed anew in every call, nothing is bound.
 
     Example:
-        >>> layer = nn.Linear(2, 3)
-        >>> bound = Bound(layer)
-        >>> before = bound.stays(), layer.double()
+        >>> network = nn.Sequential(nn.Linear(2, 3))
+        >>> bound = Bound(network, {"0": nn.Linear})
+        >>> before = bound.stays(), network.double()
         >>> before[0], bound.stays()
         (True, False)
     """
 
-    def __init__(self, *parts: nn.Module) -> None:
-        self._slots = [(part._parameters, name) for part in parts for name in part._parameters]
+    def __init__(self, owner: nn.Module | None = None, kinds: Mapping[str, type[nn.Module]] | None = None) -> None:
+        self._parts: list[tuple[dict[str, Any], str, nn.Module]] = []
+        for name, kind in ({} if owner is None or kinds is None else kinds).items():
+            path, _, last = name.rpartition(".")
+            siblings = owner.get_submodule(path)._modules  # type: ignore[union-attr]
+            part = siblings.get(last)
+            if type(part) is not kind:
+                self._parts = []
+                break
+            self._parts.append((siblings, last, part))
+        self._slots = [(part._parameters, name) for *_, part in self._parts for name in part._parameters]
         self._places = self._now()
 
     def stays(self) -> bool:
-        """Whether all are the tensors that they were, in the same memory; False if nothing is bound."""
+        """Whether all are the parts and the tensors that they were, in the same memory; False if nothing is bound."""
+        for siblings, name, part in self._parts:
+            if siblings.get(name) is not part:
+                return False
         return bool(self._slots) and self._now() == self._places
 
+    def watched(self) -> bool:
+        """Whether somebody looks at what goes through the parts, or changes it."""
+        return any(part._forward_hooks or part._forward_pre_hooks for *_, part in self._parts)
+
     def readable(self) -> bool:
-        """Whether kernels may read them; False if nothing is bound."""
+        """Whether kernels may read the parameters; False if nothing is bound."""
         tensors = [tensor for slot, name in self._slots if (tensor := slot[name]) is not None]
         return bool(tensors) and readable(*tensors)
 
     def _now(self) -> list[int]:
         # A tensor that is kept by a view of it keeps its memory, so that no other can come to lie there.
-        return [0 if (tensor := slot[name]) is None else tensor.data_ptr() for slot, name in self._slots]
+        return [0 if (tensor := slot.get(name)) is None else tensor.data_ptr() for slot, name in self._slots]
 
 
 class GRUInference:
@@ -61,8 +80,8 @@ class GRUInference:
     """
 
     def __init__(self, agent: Any = None) -> None:
-        parts = () if agent is None else (agent.input.linear, agent.gru, agent.head)
-        self._bound, self._here = Bound(*parts), threading.local()
+        parts = {"input": AgentInput, "input.linear": nn.Linear, "gru": nn.GRU, "head": nn.Linear}
+        self._bound, self._here = Bound(agent, parts), threading.local()
         self._usable = SGEMM != 0 and self._bound.readable()
         if not self._usable:
             return
@@ -81,18 +100,20 @@ class GRUInference:
         return GRUInference, ()
 
     def fits(self) -> bool:
-        """Whether the agent's parameters are where they were."""
+        """Whether the agent's parts and their parameters are where they were."""
         return self._bound.stays()
 
     def takes(self, observation: Tensor, last_action: Tensor, memory: Tensor) -> bool:
         """Whether kernels may stand in for torch's operations on these tensors and the parameters."""
         return (
             self._usable
+            and not self._bound.watched()
             and may_compute()
             and readable(observation, last_action, memory)
             and last_action.dtype == torch.int64
             and observation.dtype == memory.dtype == torch.float32
             and observation.shape[:2] == last_action.shape == memory.shape[:2]
+            and self._sizes[2] in (0, last_action.shape[1])
             and (observation.shape[2], memory.shape[2]) == (self._sizes[0], self._hidden_size)
         )
 

@@ -100,6 +100,76 @@ def test_a_step_of_a_subclass_is_what_is_inferred():
     assert (value == 7).all()
 
 
+def a_glance(agents=3):
+    generator = torch.Generator().manual_seed(5)
+    last_action = torch.randint(5, (2, agents), generator=generator)
+    return torch.randn(2, agents, 4, generator=generator), last_action, torch.randn(2, agents, 64, generator=generator)
+
+
+def assert_infers_as_it_steps(agent):
+    with torch.no_grad():
+        torch.testing.assert_close(agent.infer(*a_glance()), agent.step(*a_glance()), rtol=1e-5, atol=1e-6)
+
+
+def test_inferring_follows_a_head_that_is_replaced():
+    agent = GRUAgent(SPEC)
+    assert_infers_as_it_steps(agent)
+    agent.head = nn.Linear(64, 5)
+    assert_infers_as_it_steps(agent)
+    agent.input.linear = nn.Linear(12, 64)
+    assert_infers_as_it_steps(agent)
+    agent.head = nn.Sequential(nn.ReLU(), nn.Linear(64, 5))
+    agent.head.weight = agent.head[1].weight
+    assert_infers_as_it_steps(agent)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")
+@pytest.mark.parametrize("normed", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm], ids=["hook", "part"])
+@pytest.mark.parametrize("inferred_before", [False, True])
+def test_inferring_follows_a_weight_that_is_computed_anew(normed, inferred_before):
+    agent = GRUAgent(SPEC)
+    if inferred_before:
+        assert_infers_as_it_steps(agent)
+    normed(agent.head)
+    assert_infers_as_it_steps(agent)
+    with torch.no_grad():
+        for parameter in agent.head.parameters():
+            parameter.mul_(3)
+    assert_infers_as_it_steps(agent)
+
+
+def test_hooks_on_parts_run_when_inferring():
+    agent, seen = GRUAgent(SPEC), []
+    assert_infers_as_it_steps(agent)
+    hook = agent.head.register_forward_hook(lambda *args: seen.append(args))
+    with torch.no_grad():
+        agent.infer(*a_glance())
+    assert len(seen) == 1
+    hook.remove()
+    assert_infers_as_it_steps(agent)
+    assert len(seen) == 1
+
+
+def test_more_agents_than_there_are_names_for_are_refused_as_by_a_step():
+    agent = GRUAgent(SPEC)
+    for value in (agent.step, agent.infer):
+        with torch.no_grad(), pytest.raises(RuntimeError, match="size of tensor"):
+            value(*a_glance(agents=5))
+
+
+def test_a_subclass_with_a_step_of_its_own_may_have_other_parts():
+    class Deep(GRUAgent):
+        def __init__(self, spec):
+            super().__init__(spec)
+            self.head = nn.Sequential(nn.ReLU(), nn.Linear(64, 5))
+
+        def step(self, observation, last_action, memory):
+            new = self._cell(self.input(observation, last_action).flatten(0, 1), memory.flatten(0, 1)).view_as(memory)
+            return self.head(new), new
+
+    assert_infers_as_it_steps(Deep(SPEC))
+
+
 def test_where_torchs_library_lends_no_product_a_step_is_what_is_inferred(monkeypatch):
     monkeypatch.setattr("qmix_lightning.agents.inference.SGEMM", 0)
     agent, each = GRUAgent(SPEC), (torch.randn(2, 3, 4), torch.randint(5, (2, 3)), torch.randn(2, 3, 64))
