@@ -187,7 +187,7 @@ class QLearner(LightningModule):
     @property
     def policy(self) -> EpsilonGreedyPolicy:
         """Who plays: the agents as they are being trained."""
-        return EpsilonGreedyPolicy(self.agent, self._greedy_agent, self.epsilon, self._autocast)
+        return EpsilonGreedyPolicy(self.agent, self._greedy_agent, self.epsilon, self._autocast, self._schedule)
 
     def initial_memory(self, battles: int) -> Tensor:
         """Memory of agents that have not seen anything yet; see :class:`~qmix_lightning.spec.Policy`."""
@@ -211,8 +211,7 @@ class QLearner(LightningModule):
 
     def fixed(self) -> tuple[Hashable, ...]:
         """What a graph of :meth:`act` depends on; see :class:`~qmix_lightning.spec.Replayable`."""
-        schedule = (self.hparams[f"epsilon_{part}"] for part in ("start", "end", "steps"))
-        return (*self.policy.fixed(), *schedule)
+        return self.policy.fixed()
 
     def snapshot(self) -> Policy:
         """Return a policy that stays as the agents are now, until the next call brings it up to date."""
@@ -330,6 +329,9 @@ class QLearner(LightningModule):
     @property
     def _greedy_agent(self) -> AbstractAgent:
         return self.agent if self.hparams["greedy_network"] == "online" else self.target_agent
+
+    def _schedule(self) -> tuple[Hashable, ...]:
+        return tuple(self.hparams[f"epsilon_{part}"] for part in ("start", "end", "steps"))
 
     def _autocast(self) -> AbstractContextManager[object]:
         """What Lightning opens around its steps in mixed precision; battles are played outside of them."""

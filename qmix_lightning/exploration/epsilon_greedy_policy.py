@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from qmix_lightning.agents.base import AbstractAgent
 from qmix_lightning.exploration.epsilon_greedy import epsilon_greedy
@@ -22,6 +22,7 @@ class EpsilonGreedyPolicy:
         greedy_agent: Whose values greedy agents follow.
         epsilon: Probability ε of a random action, after so many environment steps; of a tensor, a tensor.
         autocast: What is opened around every call of the network, for mixed precision.
+        schedule: Tells what numbers ε follows from beside the environment steps, which may change.
 
     Example:
         >>> from qmix_lightning.agents.mlp import MLPAgent
@@ -39,8 +40,10 @@ class EpsilonGreedyPolicy:
         greedy_agent: AbstractAgent,
         epsilon: Callable[[int | Tensor], float | Tensor],
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+        schedule: Callable[[], tuple[Hashable, ...]] = tuple,
     ) -> None:
         self.agent, self.greedy_agent, self.epsilon, self.autocast = agent, greedy_agent, epsilon, autocast
+        self.schedule = schedule
 
     def initial_memory(self, battles: int) -> Tensor:
         """Memory of agents that have not seen anything yet."""
@@ -75,14 +78,16 @@ class EpsilonGreedyPolicy:
         tensors = [tensor for agent in agents for tensor in (*agent.parameters(), *agent.buffers())]
         return (
             (type(context), getattr(context, "fast_dtype", None)),
-            *((part, part.training) for part in parts),
+            self.schedule(),
+            *((part, *_plain_attributes(part).items()) for part in parts),
             # A parameter that is moved stays the same tensor in another place.
             *((id(tensor), tensor.data_ptr(), tensor.dtype) for tensor in tensors),
         )
 
     def snapshot(self) -> EpsilonGreedyPolicy:
         """Copy of the agents as they are now."""
-        return EpsilonGreedyPolicy(deepcopy(self.agent), deepcopy(self.greedy_agent), self.epsilon, self.autocast)
+        agents = deepcopy(self.agent), deepcopy(self.greedy_agent)
+        return EpsilonGreedyPolicy(*agents, self.epsilon, self.autocast, self.schedule)
 
     @torch.no_grad()
     def follow(self, policy: EpsilonGreedyPolicy) -> None:
@@ -91,3 +96,10 @@ class EpsilonGreedyPolicy:
             ours_all, theirs_all = ([*agent.parameters(), *agent.buffers()] for agent in (ours, theirs))
             if ours_all:
                 torch._foreach_copy_(ours_all, theirs_all)
+            for part, model in zip(ours.modules(), theirs.modules(), strict=True):
+                part.__dict__.update(_plain_attributes(model))
+
+
+def _plain_attributes(part: nn.Module) -> dict[str, Hashable]:
+    """Numbers and words of a module, such as a temperature, and the mode that it is in."""
+    return {name: value for name, value in vars(part).items() if isinstance(value, bool | int | float | str)}
