@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -92,6 +93,7 @@ class BatchedRollout(AbstractRollout):
         self._recorder: EpisodeRecorder | DistantRecorder
         self._playing = False
         self._generator: Generator | None = None
+        self._there: torch.device | None = None  # where it and the policy are
         self._generator_state: Tensor | None = None
         self._graph: ReplayedStep | None = None
         self._graph_of: tuple[Any, ...] = ()  # what the graph, or the lack of one, depends on
@@ -100,10 +102,11 @@ class BatchedRollout(AbstractRollout):
         """Advance every battle by one step, so many times."""
         with ordinary_tensors():
             if not self._playing:
+                if not times:
+                    return None
                 self._begin(policy)
-            if self._generator is None:
-                self._settle(policy.initial_memory(1).device)
-            recorder, self._fresh = self._recorder, None
+            self._take_over(policy)
+            recorder = self._recorder
             # Who plays nothing this time must not cost another policy its graph.
             graph = self._graph_for(policy, explore) if times and isinstance(recorder, DistantRecorder) else None
             for _ in range(times):
@@ -214,10 +217,26 @@ class BatchedRollout(AbstractRollout):
         self._recorder.begin(self._view)
         self._graph_of = ()
 
+    def _take_over(self, policy: Policy) -> None:
+        """Let a policy go on where one on another device left off, or anew where it remembers otherwise."""
+        fresh = policy.initial_memory(1)
+        if fresh.shape[1:] != self._memory.shape[1:]:
+            warnings.warn(
+                f"Battles under way were played by agents with memories of {list(self._memory.shape[1:])}, and go on"
+                f" with others of {list(fresh.shape[1:])}: all begin anew.",
+                stacklevel=3,
+            )
+            self._begin(policy)
+        if self._generator is None or self._there != fresh.device:
+            self._settle(fresh.device)
+        self._fresh = fresh
+
     def _settle(self, device: torch.device) -> None:
         """Explore on the policy's device, which is known from the first step on, and take there what was loaded."""
         self._memory, self._last_action = self._memory.to(device), self._last_action.to(device)
-        self._generator, self._graph_of = Generator(device), ()
+        if self._generator is not None:
+            self._generator_state = self._generator.get_state()
+        self._generator, self._there, self._graph_of = Generator(device), device, ()
         fresh, kept = self._generator.manual_seed(self.seed).get_state(), self._generator_state
         if kept is not None and kept.shape == fresh.shape:
             self._generator.set_state(kept.cpu())

@@ -237,3 +237,13 @@ def test_a_recording_has_no_effect_before_it_is_replayed():
     assert torch.equal(memory.cpu(), expected)
     graph.replay()
     assert not torch.equal(memory.cpu(), 2 * expected)
+
+
+def test_battles_go_on_with_a_policy_that_has_moved():
+    (here, ours), (_, theirs) = pair()
+    twin = batched.BatchedRollout(make(MAP, num_envs=4, seed=5), seed=2)
+    for rollout, policies in ((here, (ours, ours, ours)), (twin, (ours, theirs, ours))):
+        for policy in policies:
+            rollout.step(policy, explore=False, times=4)
+    assert here.env_steps == twin.env_steps
+    assert_equal(here.step(ours, explore=False, times=60), twin.step(ours, explore=False, times=60))

@@ -5,7 +5,18 @@ from qmix_lightning.envs.matrix import MatrixGame
 from qmix_lightning.envs.registry import make
 from qmix_lightning.rollout.base import AbstractRollout
 from qmix_lightning.rollout.batched import BatchedRollout
-from qmix_lightning.spec import ACTION, ACTION_MASK, DONE, MASK, OBSERVATION, REWARD, STATE, TERMINATED, Policy
+from qmix_lightning.spec import (
+    ACTION,
+    ACTION_MASK,
+    DONE,
+    MASK,
+    NO_ACTION,
+    OBSERVATION,
+    REWARD,
+    STATE,
+    TERMINATED,
+    Policy,
+)
 from tests.fakes import CountingEnv, CountingPolicy
 
 
@@ -45,6 +56,38 @@ def test_every_step_is_counted_and_handed_out_once(rollout, policy):
             expected += [[battle, episode, step] for step in range(length)]
             episode += 1
         assert mine == expected
+
+
+class Forgetful(CountingPolicy):
+    """Remembers something else."""
+
+    def initial_memory(self, battles):
+        return torch.zeros(battles, self.spec.n_agents, 2)
+
+    def act(self, observation, action_mask, last_action, memory, **options):
+        assert not memory.any()
+        assert (last_action == NO_ACTION).all()
+        assert (observation[..., 1] == 0).all()
+        return super().act(observation, action_mask, last_action, memory[..., :1], **options)[0], memory
+
+
+def test_a_policy_that_remembers_otherwise_begins_all_battles_anew(rollout, policy):
+    collect(rollout, policy, 2)
+    with pytest.warns(UserWarning, match=r"memories of \[3, 1\], and go on with others of \[3, 2\]: all begin anew"):
+        rollout.step(Forgetful(rollout.spec), explore=False)
+    assert rollout.env_steps == 4 * 3
+
+
+def test_a_policy_of_another_kind_that_remembers_alike_goes_on(rollout, policy):
+    collect(rollout, policy, 2)
+    before = rollout.env._episode.clone(), rollout.env._step.clone()
+    rollout.step(CountingPolicy(rollout.spec), explore=False, times=0)
+    assert all(map(torch.equal, before, (rollout.env._episode, rollout.env._step)))
+
+
+def test_to_play_nothing_begins_nothing(rollout, policy):
+    assert rollout.step(policy, explore=True, times=0) is None
+    assert (rollout.env._episode == -1).all()
 
 
 def test_one_policy_call_advances_all_battles_and_is_told_the_steps_so_far(rollout, policy):
