@@ -251,7 +251,7 @@ def test_figures_of_a_batch_stay_what_they_were(played):
     assert torch.equal(batch[TD_ERROR].cpu(), before[1])
 
 
-class WaitingAgent(MLPAgent):
+class _WaitingAgent(MLPAgent):
     """Looks at its values, which a graph cannot."""
 
     def forward(self, *args, **options):
@@ -261,7 +261,7 @@ class WaitingAgent(MLPAgent):
 
 
 def test_what_cannot_be_recorded_is_called_and_the_reason_logged_once(played, caplog):
-    here, far = pair(WaitingAgent)
+    here, far = pair(_WaitingAgent)
     for which in BATCHES:
         assert_alike(here, far, batch_of(played, *which))
     assert far._graphed.replays == 0
@@ -280,7 +280,7 @@ def test_who_changes_all_the_time_is_called_in_the_end(played, monkeypatch, capl
     assert line.endswith("it was recorded 2 times, so that something must change all the time.")
 
 
-class CountingAgent(MLPAgent):
+class _CountingAgent(MLPAgent):
     """Changes with every batch."""
 
     def __init__(self, spec):
@@ -294,7 +294,7 @@ class CountingAgent(MLPAgent):
 
 def test_who_changes_with_every_batch_is_called_and_the_reason_logged_once(played, monkeypatch, caplog):
     monkeypatch.setattr(graphed, "CHANGES", 3)
-    here, far = pair(CountingAgent)
+    here, far = pair(_CountingAgent)
     for which in BATCHES:
         assert_alike(here, far, batch_of(played, *which))
     assert far._graphed.replays == 0
@@ -302,7 +302,7 @@ def test_who_changes_with_every_batch_is_called_and_the_reason_logged_once(playe
     assert line.endswith("3 batches in a row differ in what a recording depends on.")
 
 
-class StatisticalAgent(MLPAgent):
+class _StatisticalAgent(MLPAgent):
     """Keeps count of the batches that it has seen."""
 
     def __init__(self, spec):
@@ -316,7 +316,7 @@ class StatisticalAgent(MLPAgent):
 
 
 def test_a_rehearsal_does_not_count(played):
-    here, far = pair(StatisticalAgent)
+    here, far = pair(_StatisticalAgent)
     for number, which in enumerate(BATCHES):
         assert_alike(here, far, batch_of(played, *which))
         assert here.agent.batches == far.agent.batches.cpu() == number + 1

@@ -11,7 +11,7 @@ from qmix_lightning.spec import TaskSpec
 SPEC = TaskSpec("fake", n_agents=3, n_actions=5, observation_size=4, state_size=2, episode_limit=6)
 
 
-class Tempered(GRUAgent):
+class _Tempered(GRUAgent):
     """Values that are colder or warmer."""
 
     def __init__(self, spec):
@@ -36,7 +36,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_graph_depends_on(change):
-    agent = Tempered(SPEC)
+    agent = _Tempered(SPEC)
     policy = policy_of(agent)
     before = policy.fixed()
     assert policy.fixed() == before
@@ -54,7 +54,7 @@ def test_graphs_of_a_learner_and_of_its_snapshot_depend_on_the_schedule(name):
 
 
 def test_a_still_picture_takes_over_numbers_and_modes_when_it_is_brought_up_to_date():
-    agent = Tempered(SPEC)
+    agent = _Tempered(SPEC)
     policy = policy_of(agent)
     still = policy.snapshot()
     agent.temperature = 3.0

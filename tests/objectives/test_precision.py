@@ -52,7 +52,7 @@ class Forgetful(nn.Module):
         return self.agent(observation, torch.full(observation.shape[:-1], NO_ACTION), is_init)
 
 
-class Strict(QMixer):
+class _Strict(QMixer):
     """A mixer that accepts single precision only, for its inputs and for its operations."""
 
     def mix(self, chosen_action_value: Tensor, state: Tensor | None) -> Tensor:
@@ -169,7 +169,7 @@ def test_what_follows_the_agents_is_to_the_bit_what_it_is_without_autocast(layou
 @HALVES
 @LAYOUTS
 def test_agents_are_half_and_all_that_the_loss_returns_and_writes_is_single(layout: str, half: torch.dtype) -> None:
-    loss, batch = make(layout, Strict(S, 4, N), double_q=True)
+    loss, batch = make(layout, _Strict(S, 4, N), double_q=True)
     before = {key: entry.dtype for key, entry in batch.items(True, True)}
     with autocast(half), Lowered() as lowered:
         out = loss(batch)
@@ -245,7 +245,7 @@ def test_the_networks_own_choice_of_actions_is_single_too() -> None:
 
     own = TensorDictModule(Sampled(), [VALUE], [("agents", "chosen_action_value")])
     loss, batch = make("transition")
-    loss = like(loss, TensorDictSequential(loss.local_value_network, own), Strict(S, 4, N))
+    loss = like(loss, TensorDictSequential(loss.local_value_network, own), _Strict(S, 4, N))
     with autocast():
         loss(batch)["loss"].backward()
 

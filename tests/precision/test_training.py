@@ -28,7 +28,7 @@ def options(precision: str, **scaler: float) -> dict[str, Any]:
     return {"plugins": MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", **{"init_scale": 64.0, **scaler}))}
 
 
-class NotingAgent(GRUAgent):
+class _NotingAgent(GRUAgent):
     """An agent that notes in what precision it acts."""
 
     def __init__(self, spec: TaskSpec) -> None:
@@ -105,14 +105,14 @@ def test_first_losses_are_those_of_single_precision_to_its_digits(precision: str
 )
 def test_battles_are_played_in_the_chosen_precision(precision: str, memory: torch.dtype, value: torch.dtype) -> None:
     data = small_data("battle/3m")
-    learner = small_learner(data, agent=NotingAgent, greedy_network="online")
+    learner = small_learner(data, agent=_NotingAgent, greedy_network="online")
     quiet_trainer(1, limit_val_batches=1, val_check_interval=1, **options(precision)).fit(learner, data)
     assert learner.agent.noted == {(memory, value)}
 
 
 def test_without_a_trainer_it_plays_in_the_precision_of_its_parameters() -> None:
     data = small_data("battle/3m")
-    learner = small_learner(data, agent=NotingAgent, greedy_network="online")
+    learner = small_learner(data, agent=_NotingAgent, greedy_network="online")
     data.rollout.play(learner, 2, seed=1)
     data.rollout.play(learner.double(), 2, seed=1)
     assert learner.agent.noted == {(torch.float32, torch.float32), (torch.float64, torch.float64)}
@@ -156,7 +156,7 @@ def test_float16_alone_is_refused() -> None:
 @pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
 def test_a_learner_of_fabrics_plays_in_its_precision(precision: Any, dtype: torch.dtype) -> None:
     data, noted = small_data(), []
-    learner = small_learner(data, agent=NotingAgent)
+    learner = small_learner(data, agent=_NotingAgent)
     learner.agent.input.register_forward_hook(lambda module, given, out: noted.append(out.dtype))
     Fabric(accelerator="cpu", devices=1, precision=precision).setup_module(learner)
     data.rollout.step(learner, explore=True)
