@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -32,6 +33,8 @@ def refuse_bad_options(options: Mapping[str, Any]) -> None:
     for name in ("learning_rate", "target_interval", "epsilon_steps"):
         if not options[name] > 0:
             raise ValueError(f"{name} must be positive, got {options[name]}.")
+    if math.isinf(options["learning_rate"]):
+        raise ValueError("learning_rate must be finite, got inf.")
     if options["epsilon_steps"] < 1:
         raise ValueError(f"epsilon_steps must be at least 1, got {options['epsilon_steps']}.")
     rate, final_rate = options["learning_rate"], options["final_learning_rate"]

@@ -23,6 +23,8 @@ SPEC = TaskSpec("fake", n_agents=2, n_actions=3, observation_size=4, state_size=
         ({"epsilon_steps": 0.5}, "epsilon_steps must be at least 1, got 0.5"),
         ({"target_interval": 0}, "target_interval must be positive, got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
+        ({"learning_rate": float("inf")}, "learning_rate must be finite, got inf"),
+        ({"learning_rate": float("nan")}, "learning_rate must be positive, got nan"),
         ({"final_learning_rate": 1.0}, "final_learning_rate must lie between 0 and learning_rate 0.001, got 1.0"),
     ],
 )
