@@ -67,7 +67,7 @@ class GRUAgent(AbstractAgent):
         inference = self._inference
         if not inference.takes(observation, last_action, memory):
             return self.step(observation, last_action, memory)
-        return inference.run(observation, last_action, memory, action_mask)
+        return inference.run(observation, last_action, memory, action_mask if self.no_op_is_final else None)
 
     def forward(
         self,

@@ -85,7 +85,7 @@ class GRUInference:
         self._usable = SGEMM != 0 and self._bound.readable()
         if not self._usable:
             return
-        self._sizes, self._hidden_size, self._rests = agent.input.sizes, agent.memory_size, agent.no_op_is_final
+        self._sizes, self._hidden_size = agent.input.sizes, agent.memory_size
         gru, size = agent.gru, agent.memory_size
         self._weights = tuple(
             weight.detach().numpy()
@@ -120,7 +120,14 @@ class GRUInference:
     def run(
         self, observation: Tensor, last_action: Tensor, memory: Tensor, action_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Values and new memory, as of ``step`` of the agent but for roundings, and for whom the mask puts to rest.
+        """Values and new memory, as of ``step`` of the agent but for roundings.
+
+        Args:
+            observation: ``[B, N, O]``.
+            last_action: ``[B, N]`` int64.
+            memory: ``[B, N, H]``.
+            action_mask: ``[B, N, A]`` bool. Who can only do action 0 is passed over: see :func:`gru_step`. None passes
+                over nobody.
 
         Raises:
             IndexError: If there is no such last action.
@@ -128,19 +135,13 @@ class GRUInference:
         seen = observation.numpy(), last_action.numpy(), memory.numpy()
         value = np.empty((*last_action.shape, len(self._weights[-1])), dtype=np.float32)
         after = np.empty(memory.shape, dtype=np.float32)
-        may = action_mask.numpy() if self._may_rest(action_mask, value.shape) else _EVERYBODY
+        may = action_mask.numpy() if _tells(action_mask, value.shape) else _EVERYBODY
         if not gru_step(SGEMM, self._weights, seen, may, self._room(last_action.shape), (value, after)):
             raise IndexError(
                 f"Expected last actions from {NO_ACTION}, none, to {self._sizes[1] - 1}, got {last_action.min()} to"
                 f" {last_action.max()}."
             )
         return torch.from_numpy(value), torch.from_numpy(after)
-
-    def _may_rest(self, action_mask: Tensor | None, shape: torch.Size) -> TypeGuard[Tensor]:
-        """Whether the mask tells who need not be thought for."""
-        if not self._rests or action_mask is None:
-            return False
-        return action_mask.shape == shape and action_mask.dtype == torch.bool and readable(action_mask)
 
     def _room(self, shape: torch.Size) -> Any:
         """Where one thread computes: memory that comes and goes costs as much as the gates, page by page."""
@@ -160,6 +161,13 @@ AT_ONCE: Final = 192
 """Rows that are worked on at once: so few that what their layers say stays in the caches beside all else."""
 
 _EVERYBODY: Final = np.empty((0, 0, 0), dtype=np.bool_)
+
+
+def _tells(action_mask: Tensor | None, shape: tuple[int, ...]) -> TypeGuard[Tensor]:
+    """Whether kernels may read from a mask who need not be thought for."""
+    if action_mask is None:
+        return False
+    return action_mask.shape == shape and action_mask.dtype == torch.bool and readable(action_mask)
 
 
 @kernel_over(write_known, gru_memory, multiply)

@@ -86,6 +86,10 @@ def test_the_dead_keep_their_memory_and_value_nothing():
         value, after = agent.infer(torch.randn(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64), memory, mask)
     stays = (after == memory).all(-1)
     assert stays.tolist() == (value == 0).all(-1).tolist() == [[False, True, False], [False, False, True]]
+    agent.no_op_is_final = False
+    with torch.no_grad():
+        _, after = agent.infer(torch.randn(2, 3, 4), torch.zeros(2, 3, dtype=torch.int64), memory, mask)
+    assert not (after == memory).all(-1).any()
 
 
 def test_a_step_of_a_subclass_is_what_is_inferred():
