@@ -22,6 +22,7 @@ from qmix_lightning.agents.gru import GRUAgent
 from qmix_lightning.agents.inputs import previous_action
 from qmix_lightning.checkpointing import refuse_other_networks, refuse_other_task
 from qmix_lightning.exploration.epsilon_greedy_policy import EpsilonGreedyPolicy
+from qmix_lightning.exploration.policy_stage import PolicyStage
 from qmix_lightning.exploration.schedules import linear
 from qmix_lightning.logger import write
 from qmix_lightning.metrics.outcome import Deaths, EpisodeLength, EpisodeReturn, WinRate, final_value
@@ -208,6 +209,16 @@ class QLearner(LightningModule):
         agent = self._greedy_agent if env_steps is None else self.agent
         policy = EpsilonGreedyPolicy(agent, agent, self.epsilon, self._autocast)
         return policy.act(observation, action_mask, last_action, memory, env_steps=env_steps, generator=generator)
+
+    def stage(self, *tensors: Tensor, explore: bool) -> PolicyStage | None:
+        """What :meth:`act` does with tensors that stay where they are; see :class:`~qmix_lightning.spec.Staged`."""
+        policy = self.policy
+
+        def same() -> bool:
+            agents, act = (self.agent, self._greedy_agent), getattr(self.act, "__func__", None)
+            return agents == (policy.agent, policy.greedy_agent) and act is QLearner.act
+
+        return policy.stage(*tensors, explore=explore, while_true=same) if same() else None
 
     def fixed(self) -> tuple[Hashable, ...]:
         """What a graph of :meth:`act` depends on; see :class:`~qmix_lightning.spec.Replayable`."""

@@ -7,9 +7,9 @@ observation, ``S`` state, ``H`` memory.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # A game in a process of its own speaks of a task's sizes, not of tensors.
     from torch import Generator, Tensor
@@ -157,6 +157,44 @@ class Replayable(Protocol):
         Such as where parameters lie, their dtype, and the modes they are used in. The numbers in the parameters may
         change.
         """
+        ...
+
+
+class PlannedSteps(Protocol):
+    """The next calls of a policy, as a stage of a compiled loop.
+
+    Attributes:
+        stage: The address of a compiled function and its arguments, see :mod:`qmix_lightning.functional.stages`. Each
+            call writes actions over the last ones and new memories over the old, and returns -1; or it changes nothing
+            and returns another number, and ``act`` must be asked.
+        most: How many calls can be prepared at once.
+    """
+
+    stage: Any
+    most: int
+
+    def stays(self) -> bool:
+        """Whether the stage still does what ``act`` would."""
+        ...
+
+    def prepare(self, env_steps: Sequence[int] | None, generator: Generator | None) -> None:
+        """Draw what the next calls decide by, one for each of these ``env_steps``; None acts greedily, many times."""
+        ...
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A policy that compiled loops can ask for actions, without Python in between.
+
+    Example:
+        >>> isinstance(3, Staged)
+        False
+    """
+
+    def stage(
+        self, observation: Tensor, action_mask: Tensor, last_action: Tensor, memory: Tensor, *, explore: bool
+    ) -> PlannedSteps | None:
+        """What ``act`` does with these very tensors, in the computer's memory; None if no compiled loop can."""
         ...
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from qmix_lightning.functional.stages import Stage
 from qmix_lightning.spec import TaskSpec
 
 
@@ -81,6 +83,31 @@ class AbstractAgent(nn.Module, ABC):
             Action values and the new memory.
         """
         return self.step(observation, last_action, memory)
+
+    def stage(
+        self,
+        observation: Tensor,
+        last_action: Tensor,
+        memory: Tensor,
+        action_mask: Tensor,
+        value: Tensor,
+        after: Tensor,
+    ) -> tuple[Stage, Callable[[], bool]] | None:
+        """What :meth:`infer` does with tensors that stay where they are, as a stage of a compiled loop.
+
+        Args:
+            observation: As of :meth:`infer`, as all up to ``action_mask``; what they hold is read anew by each call.
+            last_action: As well.
+            memory: As well.
+            action_mask: As well.
+            value: ``[B, N, A]`` float32, which the stage writes.
+            after: ``[B, N, H]``, where it writes the new memory.
+
+        Returns:
+            The stage, which returns 0 if it could do so, and who tells whether it still does what :meth:`infer` would;
+            None (the default) if there is no such stage.
+        """
+        return None
 
     @abstractmethod
     def forward(self, observation: Tensor, last_action: Tensor, is_init: Tensor | None = None) -> Tensor:

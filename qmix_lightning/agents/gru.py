@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,7 @@ from qmix_lightning.agents.inference import GRUInference
 from qmix_lightning.agents.inputs import AgentInput, checked_is_init
 from qmix_lightning.functional.packing import Packing
 from qmix_lightning.functional.precision import in_its_precision
+from qmix_lightning.functional.stages import Stage
 from qmix_lightning.spec import TaskSpec
 
 
@@ -68,6 +71,34 @@ class GRUAgent(AbstractAgent):
         if not inference.takes(observation, last_action, memory):
             return self.step(observation, last_action, memory)
         return inference.run(observation, last_action, memory, action_mask if self.no_op_is_final else None)
+
+    def stage(
+        self,
+        observation: Tensor,
+        last_action: Tensor,
+        memory: Tensor,
+        action_mask: Tensor,
+        value: Tensor,
+        after: Tensor,
+    ) -> tuple[Stage, Callable[[], bool]] | None:
+        """What :meth:`infer` does, as a stage of a compiled loop, under the same conditions."""
+        if type(self).step is not GRUAgent.step or type(self).infer is not GRUAgent.infer:
+            return None
+        if not self._inference.fits():
+            self._inference = GRUInference(self)
+        inference, passed_over = self._inference, self.no_op_is_final
+
+        def stays() -> bool:
+            return (
+                inference.fits()
+                and inference.takes(observation, last_action, memory)
+                and self.no_op_is_final == passed_over
+            )
+
+        if not stays():
+            return None
+        may = action_mask if passed_over else None
+        return inference.stage(observation, last_action, memory, may, value, after), stays
 
     def forward(
         self,

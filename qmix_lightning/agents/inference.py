@@ -14,11 +14,12 @@ from qmix_lightning.agents.inputs import AgentInput, write_known
 from qmix_lightning.functional.compiling import inlined, kernel_over, may_compute, readable
 from qmix_lightning.functional.gates import gru_memory
 from qmix_lightning.functional.products import SGEMM, multiply
+from qmix_lightning.functional.stages import Stage, stage_of
 from qmix_lightning.spec import NO_ACTION
 
 
 class Bound:
-    """Parts of a module, for as long as they and their parameters stay where they are.
+    """Parts of a module, for as long as they and their parameters or buffers stay where they are.
 
     To look parameters up, transpose them and read them from numpy takes a third of a step of few battles; to see that
     they are where they were, a thirtieth.
@@ -46,7 +47,9 @@ class Bound:
                 self._parts = []
                 break
             self._parts.append((siblings, last, part))
-        self._slots = [(part._parameters, name) for *_, part in self._parts for name in part._parameters]
+        # Those of a target network are buffers.
+        kept = [slot for *_, part in self._parts for slot in (part._parameters, part._buffers)]
+        self._slots = [(slot, name) for slot in kept for name in slot]
         self._places = self._now()
 
     def stays(self) -> bool:
@@ -136,25 +139,46 @@ class GRUInference:
         value = np.empty((*last_action.shape, len(self._weights[-1])), dtype=np.float32)
         after = np.empty(memory.shape, dtype=np.float32)
         may = action_mask.numpy() if _tells(action_mask, value.shape) else _EVERYBODY
-        if not gru_step(SGEMM, self._weights, seen, may, self._room(last_action.shape), (value, after)):
+        if gru_step(SGEMM, self._weights, seen, may, self._room(last_action.shape), (value, after)):
             raise IndexError(
                 f"Expected last actions from {NO_ACTION}, none, to {self._sizes[1] - 1}, got {last_action.min()} to"
                 f" {last_action.max()}."
             )
         return torch.from_numpy(value), torch.from_numpy(after)
 
+    def stage(
+        self, observation: Tensor, last_action: Tensor, memory: Tensor, action_mask: Tensor | None, value: Tensor,
+        after: Tensor,
+    ) -> Stage:  # fmt: skip
+        """What :meth:`run` does with these tensors, for compiled loops, which returns 0 if there are such last actions.
+
+        It is of the parameters where they are, and for no other thread than the next that calls it.
+
+        Args:
+            observation: As in :meth:`run`, as all up to ``action_mask``.
+            last_action: As well.
+            memory: As well.
+            action_mask: As well.
+            value: ``[B, N, A]``, which is written.
+            after: ``[B, N, H]``, which is written.
+        """
+        seen, written = (observation.numpy(), last_action.numpy(), memory.numpy()), (value.numpy(), after.numpy())
+        may = action_mask.numpy() if _tells(action_mask, value.shape) else _EVERYBODY
+        return stage_of(gru_step, SGEMM, self._weights, seen, may, self._new_room(last_action.shape), written)
+
     def _room(self, shape: torch.Size) -> Any:
         """Where one thread computes: memory that comes and goes costs as much as the gates, page by page."""
         if getattr(self._here, "shape", None) != shape:
-            n_rows, size = min(shape.numel(), AT_ONCE), self._hidden_size
-            sizes = (
-                (self._sizes[1] + 1, size), (self._sizes[2], size), (n_rows, size), (2, n_rows, 3, size),
-                (n_rows, self._sizes[0]), (n_rows, size), (n_rows, size), (n_rows, len(self._weights[-1])),
-            )  # fmt: skip
-            which = np.empty(n_rows, dtype=np.int64)
-            self._here.room = (which, *(np.empty(size, dtype=np.float32) for size in sizes))
-            self._here.shape = shape
+            self._here.shape, self._here.room = shape, self._new_room(shape)
         return self._here.room
+
+    def _new_room(self, shape: torch.Size) -> Any:
+        n_rows, size = min(shape.numel(), AT_ONCE), self._hidden_size
+        sizes = (
+            (self._sizes[1] + 1, size), (self._sizes[2], size), (n_rows, size), (2, n_rows, 3, size),
+            (n_rows, self._sizes[0]), (n_rows, size), (n_rows, size), (n_rows, len(self._weights[-1])),
+        )  # fmt: skip
+        return np.empty(n_rows, dtype=np.int64), *(np.empty(size, dtype=np.float32) for size in sizes)
 
 
 AT_ONCE: Final = 192
@@ -171,7 +195,7 @@ def _tells(action_mask: Tensor | None, shape: tuple[int, ...]) -> TypeGuard[Tens
 
 
 @kernel_over(write_known, gru_memory, multiply)
-def gru_step(sgemm: int, weights: Any, seen: Any, may: Any, room: Any, written: Any) -> bool:
+def gru_step(sgemm: int, weights: Any, seen: Any, may: Any, room: Any, written: Any) -> int:
     """Write the values and the new memory of one step of an agent with a GRU.
 
     Args:
@@ -188,7 +212,7 @@ def gru_step(sgemm: int, weights: Any, seen: Any, may: Any, room: Any, written: 
         written: A tuple of values ``[B, N, A]`` and new memory ``[B, N, H]``, which are written.
 
     Returns:
-        Whether there are such last actions.
+        0; 1, with some of it unwritten, if there are no such last actions.
     """
     first, first_bias, of_input, of_memory, input_bias, memory_bias, head, head_bias = weights
     numbers, of_action, of_agent, x, layers, few_seen, few_before, few_after, few_values = room
@@ -201,7 +225,7 @@ def gru_step(sgemm: int, weights: Any, seen: Any, may: Any, room: Any, written: 
         value = written[0].reshape(n_all, n_actions)[begin:end]
         n = _find(may.reshape(-1, n_actions), begin, end, numbers)
         if not write_known(first[:, n_observed:], first_bias, seen[1], of_action, of_agent, numbers[:n], x):
-            return False
+            return 1
         before, after, values = memory, new, value
         if n < end - begin:
             _pick(observation, numbers[:n], begin, few_seen)
@@ -220,7 +244,7 @@ def gru_step(sgemm: int, weights: Any, seen: Any, may: Any, room: Any, written: 
         multiply(sgemm, after[:n], head, values[:n], np.float32(1))
         if n < end - begin:
             _spread(after, values, numbers[:n], begin, memory, new, value)
-    return True
+    return 0
 
 
 @inlined

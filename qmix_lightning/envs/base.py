@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tensordict import TensorDict
 from torch import Tensor
 
 from qmix_lightning.spec import TaskSpec
+
+if TYPE_CHECKING:  # Worlds without compiled loops need no compiler.
+    from qmix_lightning.functional.stages import Stage
+
+
+class Stages(NamedTuple):
+    """An environment as stages of a compiled loop.
+
+    Attributes:
+        advance: Plays a step of every episode and returns -1, or does nothing and returns another number if an action
+            is illegal.
+        restart: Starts episodes anew, and may return anything.
+        around: What is opened around a loop that calls them.
+    """
+
+    advance: Stage
+    restart: Stage
+    around: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 class AbstractEnvironment(ABC):
@@ -74,6 +94,18 @@ class AbstractEnvironment(ABC):
             ValueError: If an action is illegal, naming episode, agent and action. Where this method does not wait for
                 the step, as on a GPU, :meth:`state_dict` or a later :meth:`reset` raises it, at the latest that of all.
         """
+
+    def stages(self, action: Tensor, which: Tensor) -> Stages | None:
+        """What ``step(action)`` and ``reset(which)`` do, as stages of a compiled loop, or None (the default).
+
+        They write to the tensors that every :meth:`step` and :meth:`reset` returns, and for as long as this environment
+        is open.
+
+        Args:
+            action: ``[B, N]`` int64, contiguous in the computer's memory, which is read anew by each call.
+            which: ``[B]`` bool, likewise.
+        """
+        return None
 
     def look(self) -> None:  # noqa: B027 (worlds that object at once have nothing left to say)
         """Raise what steps had to object to that a graph replayed, as far as is known without waiting for them."""

@@ -37,13 +37,13 @@ def epsilon_greedy(value: Tensor, mask: Tensor, epsilon: float | Tensor, generat
         Sutton and Barto, "Reinforcement Learning: An Introduction", 2018, section 2.2.
     """
     told = not isinstance(epsilon, Tensor)
-    if told and not 0.0 <= epsilon <= 1.0:
-        raise ValueError(f"epsilon is a probability, expected a number from 0 to 1, got {epsilon}.")
+    if told:
+        refuse_improbable(epsilon)
     # One draw tells whether an agent explores, one which of its legal actions it then takes.
     draws = torch.rand(*value.shape[:-1], 2, device=value.device, generator=generator)
     if told and value.dtype == torch.float32 and mask.shape == value.shape and may_compute() and readable(value, mask):
         chosen = np.empty(value.shape[:-1], dtype=np.int64)
-        if _choose(value.numpy(), mask.numpy(), draws.numpy(), np.float32(epsilon), chosen):
+        if choose(value.numpy(), mask.numpy(), draws.numpy(), np.float32(epsilon), chosen):
             return torch.from_numpy(chosen)
     best = legal_argmax(value, mask)
     rank = mask.cumsum(-1)  # of each legal action among those of its agent, from 1
@@ -53,8 +53,14 @@ def epsilon_greedy(value: Tensor, mask: Tensor, epsilon: float | Tensor, generat
     return torch.where(draws.select(-1, 0) < epsilon, random, best)
 
 
+def refuse_improbable(epsilon: Any) -> None:
+    """Raise a ValueError if ε is no probability."""
+    if not 0.0 <= epsilon <= 1.0:
+        raise ValueError(f"epsilon is a probability, expected a number from 0 to 1, got {epsilon}.")
+
+
 @kernel
-def _choose(value: Any, mask: Any, draws: Any, epsilon: Any, chosen: Any) -> bool:
+def choose(value: Any, mask: Any, draws: Any, epsilon: Any, chosen: Any) -> bool:
     """Write what follows from the draws ``[..., 2]`` in one pass; False if a row has no legal action above -∞."""
     n_actions, n_rows, found = value.shape[-1], chosen.size, True
     value, mask = value.reshape(n_rows, n_actions), mask.reshape(n_rows, n_actions)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from qmix_lightning.agents.base import AbstractAgent
 from qmix_lightning.exploration.epsilon_greedy import epsilon_greedy
+from qmix_lightning.exploration.policy_stage import PolicyStage
+from qmix_lightning.functional.compiling import readable
 from qmix_lightning.functional.values import legal_argmax
 
 
@@ -70,6 +73,46 @@ class EpsilonGreedyPolicy:
         if env_steps is None:
             return legal_argmax(value, action_mask), memory
         return epsilon_greedy(value, action_mask, self.epsilon(env_steps), generator), memory
+
+    def stage(
+        self,
+        observation: Tensor,
+        action_mask: Tensor,
+        last_action: Tensor,
+        memory: Tensor,
+        *,
+        explore: bool,
+        while_true: Callable[[], bool] = lambda: True,
+    ) -> PolicyStage | None:
+        """What :meth:`act` does with tensors that stay where they are; see :class:`~qmix_lightning.spec.Staged`.
+
+        Args:
+            observation: As in :meth:`act`, as are the next three.
+            action_mask: As well.
+            last_action: As well.
+            memory: As well.
+            explore: Whether ``act`` is told the environment steps.
+            while_true: What the stage depends on beside this policy.
+        """
+        agent = self.agent if explore else self.greedy_agent
+        fits = action_mask.shape[-1] == agent.n_actions and readable(action_mask, last_action, memory)
+        if type(self).act is not EpsilonGreedyPolicy.act or not fits or not self._in_full_precision():
+            return None
+        value, after = torch.empty(action_mask.shape), torch.empty_like(memory)
+        found = agent.stage(observation, last_action, memory, action_mask, value, after)
+        if found is None:
+            return None
+        stage, agent_stays = found
+
+        def stays() -> bool:
+            now = self.agent if explore else self.greedy_agent
+            return now is agent and self._in_full_precision() and agent_stays() and while_true()
+
+        epsilon: Callable[[int], Any] = lambda env_steps: self.epsilon(env_steps)  # noqa: E731 (it may be replaced)
+        return PolicyStage(stage, stays, epsilon, value, after, action_mask, last_action, memory)
+
+    def _in_full_precision(self) -> bool:
+        return type(self.autocast()) is nullcontext
 
     def fixed(self) -> tuple[Hashable, ...]:
         """What a graph of :meth:`act` depends on; see :class:`~qmix_lightning.spec.Replayable`."""

@@ -14,6 +14,7 @@ from qmix_lightning.functional.graphs import GRAPHS, ReplayedStep, say_why_not
 from qmix_lightning.rollout.base import AbstractRollout, ordinary_tensors
 from qmix_lightning.rollout.distant import DistantRecorder
 from qmix_lightning.rollout.episodes import WHOLE_VIEW, EpisodeRecorder
+from qmix_lightning.rollout.fused import FusedSteps
 from qmix_lightning.rollout.recording import Key
 from qmix_lightning.rollout.remembering import begin_anew
 from qmix_lightning.spec import ACTION_MASK, MASK, NO_ACTION, OBSERVATION, Policy, Replayable
@@ -96,6 +97,7 @@ class BatchedRollout(AbstractRollout):
         self._there: torch.device | None = None  # where it and the policy are
         self._generator_state: Tensor | None = None
         self._graph: ReplayedStep | None = None
+        self._fused: FusedSteps | None = None
         self._graph_of: tuple[Any, ...] = ()  # what the graph, or the lack of one, depends on
 
     def step(self, policy: Policy, *, explore: bool, times: int = 1) -> TensorDict | None:
@@ -109,14 +111,18 @@ class BatchedRollout(AbstractRollout):
             recorder = self._recorder
             # Who plays nothing this time must not cost another policy its graph.
             graph = self._graph_for(policy, explore) if times and isinstance(recorder, DistantRecorder) else None
-            for _ in range(times):
+            left, per_step = times, self.env.num_envs * self.replicas
+            while left:
+                played = 1
                 if graph is not None and isinstance(recorder, DistantRecorder):
                     recorder.make_room()
                     graph()
-                else:
+                elif not (played := self._play_fused(policy, explore, range(left))):
                     self._advance(policy, self.env_steps if explore else None)
+                    played = 1
                 self._playing = True
-                self.env_steps += self.env.num_envs * self.replicas
+                self.env_steps += played * per_step
+                left -= played
             if graph is not None:
                 self.env.look()
             taken = recorder.take()
@@ -243,6 +249,28 @@ class BatchedRollout(AbstractRollout):
         elif kept is not None:  # Of another kind of device, which cannot be taken up.
             self._generator.manual_seed(self.seed + self.env_steps)
 
+    def _play_fused(self, policy: Policy, explore: bool, steps: range) -> int:
+        """Play steps in one compiled call; how many were played, which is none where no compiled loop can."""
+        recorder, fresh = self._recorder, self._fresh_of(policy)
+        if not isinstance(recorder, EpisodeRecorder) or recorder.views is None:
+            return 0
+        if self._fused is None or not self._fused.fits(policy, explore, recorder, self._memory, fresh):
+            before = self._memory, self._last_action, fresh
+            self._fused = FusedSteps(policy, explore, self.env, recorder, self._view, *before)
+        if not self._fused.playable:
+            return 0
+        self._fused.go_on_from(self._memory, self._last_action, fresh)
+        per_step = self.env.num_envs * self.replicas
+        played = self._fused.play([self.env_steps + step * per_step for step in steps], self._generator)
+        if played:
+            self._memory, self._last_action = self._fused.memory, self._fused.last_action
+        return played
+
+    def _fresh_of(self, policy: Policy) -> Tensor:
+        if self._fresh is None:
+            self._fresh = policy.initial_memory(1)
+        return self._fresh
+
     def _graph_for(self, policy: Policy, explore: bool) -> ReplayedStep | None:
         """A step to be replayed, which ends in the memory that it began in; None if steps are to be called."""
         fixed: tuple[Any, ...] = (policy, explore, *(policy.fixed() if isinstance(policy, Replayable) else ()))
@@ -311,9 +339,7 @@ class BatchedRollout(AbstractRollout):
         elif (ended := self._recorder.record(done, view)) is not None:
             view = self.env.reset(self._recorder.over)
             self._recorder.begin(view, ended)
-            if self._fresh is None:
-                self._fresh = policy.initial_memory(1)
-            memory, action = begin_anew(memory, action, ended, self._fresh)
+            memory, action = begin_anew(memory, action, ended, self._fresh_of(policy))
         return view, memory, action
 
     def _play_one_each(self, policy: Policy) -> TensorDict:
@@ -321,7 +347,8 @@ class BatchedRollout(AbstractRollout):
         waiting = torch.ones(self.env.num_envs, dtype=torch.bool)
         battles, episodes = [], []
         while waiting.any():
-            self._advance(policy, None)
+            if not self._play_fused(policy, False, range(1)):
+                self._advance(policy, None)
             if (taken := self._recorder.take()) is not None:
                 which, played = taken
                 first = waiting[which]

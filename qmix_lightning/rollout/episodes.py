@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor
 
-from qmix_lightning.rollout.recording import STEPS_UNCUT, Key, SteadyViews, copyable, same, tensors_of
+from qmix_lightning.rollout.recording import STEPS_UNCUT, Book, Key, SteadyViews, copyable, same, tensors_of
 from qmix_lightning.spec import (
     ACTION,
     ACTION_MASK,
@@ -49,6 +49,7 @@ class EpisodeRecorder:
 
     Attributes:
         over: ``[B]`` bool on the CPU, whose episodes ended in the step that was recorded last.
+        cursor: The column of the record that holds what is seen now.
 
     Example:
         >>> from qmix_lightning.envs.matrix import TwoStepGame
@@ -70,7 +71,7 @@ class EpisodeRecorder:
         self._n_columns = self.limit + 1 + STEPS_UNCUT
         self._record: dict[Key, Tensor] = {}  # [B C + T + 1, ...]
         self._columns: dict[Key, tuple[Tensor, ...]] = {}  # views of it, [B, ...] each
-        self._cursor = 0
+        self.cursor = 0
         # On the CPU wherever the environment is, and in numpy, whose calls take half as long on a handful of numbers.
         self._length = np.zeros(num_envs, dtype=np.int64)
         self.over = torch.zeros(num_envs, dtype=torch.bool)
@@ -90,7 +91,7 @@ class EpisodeRecorder:
         """
         entries = {key: view.get(key) for key in self.seen}
         if which is not None and self._views is not None and self._views.show(list(entries.values())):
-            self._views.begin(self._cursor, which.numpy(), self._length)
+            self._views.begin(self.cursor, which.numpy(), self._length)
             return
         self._write(entries)
         self._length[slice(None) if which is None else which.numpy()] = 0
@@ -111,21 +112,18 @@ class EpisodeRecorder:
         """
         if not self._record:
             raise RuntimeError("No episode began yet: EpisodeRecorder.begin(env.reset()) comes before record.")
-        views, following = self._views_of(outcome), (self._cursor + 1) % self._n_columns
+        views, following = self._views_of(outcome), (self.cursor + 1) % self._n_columns
         if views is not None and not views.take(action):
             views = None
         if views is not None:
             if views.must_cut():
-                self._cut_waiting()
-            count = views.write(action, self._cursor, following, self._length, self._over)
+                self.cut_waiting()
+            count = views.write(action, self.cursor, following, self._length, self._over)
         else:
             count = self._write_step(action, outcome, following)
         if count < 0:
-            raise RuntimeError(
-                f"Battle {self._length.argmax()} goes on after {self.limit} steps, the episode_limit of its spec. "
-                "The environment must report it done there, and it must begin anew before the next step."
-            )
-        self._cursor = following
+            raise self.overdue()
+        self.cursor = following
         if not count:
             return None
         if views is not None:
@@ -135,9 +133,25 @@ class EpisodeRecorder:
         self._cut_out.append((which, self._cut(ended)))
         return which
 
+    def overdue(self) -> RuntimeError:
+        """What is wrong with a battle that goes on after its limit."""
+        return RuntimeError(
+            f"Battle {self._length.argmax()} goes on after {self.limit} steps, the episode_limit of its spec. "
+            "The environment must report it done there, and it must begin anew before the next step."
+        )
+
+    @property
+    def views(self) -> SteadyViews | None:
+        """The tensors that the environment writes anew at every step, if it does and compiled loops may read them."""
+        return self._views
+
+    def book(self, views: SteadyViews, action: Tensor) -> Book:
+        """All that steps are written down from and to, if it is always this action that was taken."""
+        return views.book(action, self._length, self._over)
+
     def take(self) -> tuple[Tensor, TensorDict] | None:
         """Hand out the episodes ``[k, T + 1]`` that ended since the last time, and whose they are; None if none did."""
-        self._cut_waiting()
+        self.cut_waiting()
         ended, self._cut_out = self._cut_out, []
         return together(ended)
 
@@ -163,7 +177,7 @@ class EpisodeRecorder:
     def _views_of(self, outcome: TensorDict) -> SteadyViews | None:
         if self._views is not None and self._views.hold(outcome):
             return self._views
-        self._cut_waiting()
+        self.cut_waiting()
         self._views, before, self._shown = None, self._shown, tensors_of(outcome)
         if same(before, self._shown):
             came, seen = came_of(outcome), {key: outcome.get(key) for key in self.seen}
@@ -174,9 +188,9 @@ class EpisodeRecorder:
     def _write_step(self, action: Tensor, outcome: TensorDict, following: int) -> int:
         if self._length.max() >= self.limit:
             return -1
-        self._cut_waiting()
+        self.cut_waiting()
         self._write({ACTION: action, **came_of(outcome)})
-        self._cursor = following
+        self.cursor = following
         self._write({key: outcome.get(key) for key in self.seen})
         self._length += 1
         self._over[:] = outcome.get("done").flatten().numpy(force=True)
@@ -186,10 +200,10 @@ class EpisodeRecorder:
         for key, entry in entries.items():
             if key not in self._columns:
                 self._make(key, entry)
-        torch._foreach_copy_([self._columns[key][self._cursor] for key in entries], list(entries.values()))
+        torch._foreach_copy_([self._columns[key][self.cursor] for key in entries], list(entries.values()))
 
     def _make(self, key: Key, like: Tensor) -> None:
-        self._cut_waiting()
+        self.cut_waiting()
         n_rows = self.num_envs * self._n_columns
         record = like.new_zeros(n_rows + self.limit + 1, *like.shape[1:])
         if key == ACTION_MASK:
@@ -207,7 +221,7 @@ class EpisodeRecorder:
         entries[MASK] = played.unsqueeze(-1)
         return entries
 
-    def _cut_waiting(self) -> None:
+    def cut_waiting(self) -> None:
         """Cut out the episodes that compiled loops have noted down so far."""
         if self._views is not None and (waiting := self._views.cut()) is not None:
             which, entries, played = waiting
@@ -216,7 +230,7 @@ class EpisodeRecorder:
 
     def _read(self, rows: NDArray[np.int64]) -> dict[Key, Tensor]:
         # Nothing was done yet in the column that was seen last; it holds what was done there a ring ago.
-        if came := [entry[self._cursor] for key, entry in self._columns.items() if key not in self.seen]:
+        if came := [entry[self.cursor] for key, entry in self._columns.items() if key not in self.seen]:
             torch._foreach_zero_(came)
         where = torch.from_numpy(rows).to(next(iter(self._record.values())).device)
         return {key: record.index_select(0, where) for key, record in self._record.items()}
@@ -224,7 +238,7 @@ class EpisodeRecorder:
     def _rows(self, which: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where each step of some battles stands in the record, and how many came after it, ``[k, T + 1]`` each."""
         length = self._length[which, None]
-        column = (self._cursor - length + self._steps) % self._n_columns
+        column = (self.cursor - length + self._steps) % self._n_columns
         return which[:, None] * self._n_columns + column, length - self._steps
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import is_
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,22 @@ Array = NDArray[Any]
 
 STEPS_UNCUT: Final = 8
 """Columns that a record has beyond those of an episode: for so many steps one that ended is still there in full."""
+
+
+class Book(NamedTuple):
+    """What the loops write steps of B battles down from and to."""
+
+    came: Any  # a tuple of [B, w], what a step brought
+    came_records: Any  # as many records
+    seen: Any  # a tuple of [B, w], what is seen then
+    seen_records: Any  # as many records
+    done: Any  # [B, 1] bool, whose episodes ended
+    length: Any  # [B] int64, the steps of each episode so far, which are counted on
+    limit: int  # how many there may be
+    over: Any  # [B] bool, which becomes what done is
+    waiting: Any  # [W, 3] int64, battle, column of the end and length of episodes that ended and are not yet cut out
+    ends: Any  # a tuple of [W, w], what was seen at their end
+    waits: Any  # [2] int64, how many wait, and for how many steps by now
 
 
 class SteadyViews:
@@ -63,7 +79,8 @@ class SteadyViews:
         self._seen_records, self._came_records = self._records[: len(seen)], self._records[len(seen) :]
         self._done = done.numpy()
         # Of each episode that waits to be cut out: its battle, the column of its end, its length.
-        self._waiting, self._n_waiting, self._waited = np.empty((2 * len(done), 3), dtype=np.int64), 0, 0
+        self._waiting = np.empty((2 * len(done), 3), dtype=np.int64)
+        self._waits = np.zeros(2, dtype=np.int64)  # how many wait, and for how many steps by now
         self._ends = tuple(np.empty((2 * len(done), entry.shape[1]), dtype=np.uint8) for entry in self._seen)
 
     def hold(self, outcome: TensorDict) -> bool:
@@ -80,24 +97,24 @@ class SteadyViews:
 
     def must_cut(self) -> bool:
         """Whether the episodes that wait must be cut out before the next step."""
-        return self._n_waiting > 0 and (
-            self._waited >= STEPS_UNCUT or self._n_waiting + self._n_battles > len(self._waiting)
-        )
+        return must_cut(self._waits, self._waiting, self._n_battles)
 
     def write(self, action: Tensor, column: int, following: int, length: Array, over: Array) -> int:
         """Write a step down; see :func:`write_step`."""
+        return write_step(self.book(action, length, over), column, following)
+
+    def book(self, action: Tensor, length: Array, over: Array) -> Book:
+        """All that steps are written down from and to."""
         came = (_bytes(action), *self._came)
-        count: int = write_step(
-            came, self._came_records, column, self._seen, self._seen_records, following, self._done, length,
-            self._limit, over, self._waiting, self._ends, self._n_waiting,
+        return Book(
+            came, self._came_records, self._seen, self._seen_records, self._done, length, self._limit, over,
+            self._waiting, self._ends, self._waits,
         )  # fmt: skip
-        self._n_waiting += max(count, 0)
-        self._waited += self._n_waiting > 0
-        return count
 
     def ended(self, count: int) -> Array:
         """The battles of the episodes that ended last, ``[count]``."""
-        return self._waiting[self._n_waiting - count : self._n_waiting, 0].copy()
+        n_waiting = self._waits[0]
+        return self._waiting[n_waiting - count : n_waiting, 0].copy()
 
     def begin(self, column: int, which: Array, length: Array) -> None:
         """Write down what some battles begin with; see :func:`write_rows`."""
@@ -105,14 +122,15 @@ class SteadyViews:
 
     def cut(self) -> tuple[Tensor, dict[Key, Tensor], Tensor] | None:
         """Battles, episodes ``[k, T + 1, ...]`` by key, and which steps were played; see :func:`cut`."""
-        if not self._n_waiting:
+        if not (n_waiting := int(self._waits[0])):
             return None
-        waiting, shape = self._waiting[: self._n_waiting], (self._n_waiting, self._limit + 1)
+        waiting, shape = self._waiting[:n_waiting], (n_waiting, self._limit + 1)
         episodes = [np.empty((*shape, *of_step), dtype) for of_step, dtype in self._kinds]
         played = np.empty(shape, dtype=np.bool_)
         as_bytes = tuple(episode.reshape(-1).view(np.uint8) for episode in episodes)
         cut(self._flat, self._ends, waiting, self._n_battles, as_bytes, played)
-        battles, self._n_waiting, self._waited = waiting[:, 0].copy(), 0, 0
+        battles = waiting[:, 0].copy()
+        self._waits.fill(0)
         entries = dict(zip(self._keys, map(torch.from_numpy, episodes), strict=True))
         return torch.from_numpy(battles), entries, torch.from_numpy(played)
 
@@ -181,30 +199,24 @@ def write_rows(seen: Any, records: Any, column: int, which: Any, length: Any, li
 
 
 @kernel
-def write_step(
-    came: Any, came_records: Any, column: int, seen: Any, seen_records: Any, following: int, done: Any, length: Any,
-    limit: int, over: Any, waiting: Any, ends: Any, n_waiting: int,
-) -> int:  # fmt: skip
+def must_cut(waits: Any, waiting: Any, n_battles: int) -> bool:
+    """Whether the episodes that wait must be cut out before the next step; arrays of a :class:`Book`."""
+    return bool(waits[0] > 0 and (waits[1] >= STEPS_UNCUT or waits[0] + n_battles > len(waiting)))
+
+
+@kernel
+def write_step(book: Any, column: int, following: int) -> int:
     """Write down what came of a step, and in the column after it what was seen then.
 
     Args:
-        came: A tuple of ``[B, w]``.
-        came_records: As many records.
+        book: A :class:`Book`.
         column: Of what came.
-        seen: A tuple of ``[B, w]``.
-        seen_records: As many records.
         following: The column of what was seen.
-        done: ``[B, 1]`` bool, whose episodes ended.
-        length: ``[B]`` int64, the steps of each episode so far, which are counted on.
-        limit: How many there may be.
-        over: ``[B]`` bool, which becomes what ``done`` is.
-        waiting: ``[W, 3]`` int64, to which battle, column of the end and length of the episodes that ended are added.
-        ends: A tuple of ``[W, w]``, to which is added what was seen at their end.
-        n_waiting: How many are there already.
 
     Returns:
         How many episodes ended; -1, with nothing written, if one goes on after its limit.
     """
+    came, came_records, seen, seen_records, done, length, limit, over, waiting, ends, waits = book
     n_columns = (came_records[0].shape[0] - limit - 1) // len(length)
     for b in range(len(length)):
         if length[b] >= limit:
@@ -213,7 +225,7 @@ def write_step(
         _copy(came[k], came_records[k], column, n_columns)
     for k in range(len(seen)):
         _copy(seen[k], seen_records[k], following, n_columns)
-    at = n_waiting
+    at = waits[0]
     for b in range(len(length)):
         length[b] += 1
         over[b] = done[b, 0]
@@ -223,7 +235,10 @@ def write_step(
                 for i in range(seen[k].shape[1]):
                     ends[k][at, i] = seen[k][b, i]
             at += 1
-    return at - n_waiting
+    count = at - waits[0]
+    waits[0] = at
+    waits[1] += at > 0
+    return int(count)
 
 
 @kernel

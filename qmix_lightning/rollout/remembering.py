@@ -34,7 +34,7 @@ def begin_anew(memory: Tensor, last_action: Tensor, which: Tensor, fresh: Tensor
     """
     if readable(memory, last_action, fresh) and memory.dtype == fresh.dtype:
         memory, last_action = memory.clone(), last_action.clone()
-        _forget(memory.numpy(), last_action.numpy(), which.numpy(), fresh.numpy())
+        forget(memory.numpy(), last_action.numpy(), which.numpy(), fresh.numpy())
         return memory, last_action
     where = which.to(memory.device)
     rows = fresh.to(memory.dtype).expand(len(which), *fresh.shape[1:])
@@ -42,7 +42,8 @@ def begin_anew(memory: Tensor, last_action: Tensor, which: Tensor, fresh: Tensor
 
 
 @kernel
-def _forget(memory: Any, last_action: Any, which: Any, fresh: Any) -> None:
+def forget(memory: Any, last_action: Any, which: Any, fresh: Any) -> None:
+    """Write over memory and last action of some battles; the arrays of :func:`begin_anew`, changed in place."""
     for b in which:
         for agent in range(memory.shape[1]):
             last_action[b, agent] = NO_ACTION

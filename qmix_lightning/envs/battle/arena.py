@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,14 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qmix_lightning.envs.battle.engine import advance, first_illegal, restart
+from qmix_lightning.envs.base import Stages
+from qmix_lightning.envs.battle.engine import advance_lawfully, restart
 from qmix_lightning.envs.battle.hindsight import Recording, see_again
 from qmix_lightning.envs.battle.observation import show
 from qmix_lightning.envs.battle.saving import as_tensor
 from qmix_lightning.envs.battle.state import UNIT, seen
-from qmix_lightning.envs.battle.threads import advance_together, at_most, see_together, usable
+from qmix_lightning.envs.battle.threads import advance_lawfully_together, at_most, see_together, usable
 from qmix_lightning.envs.battle.views import Views
 from qmix_lightning.envs.battle.world import RULES
+from qmix_lightning.functional.stages import stage_of
 
 
 class Memory(NamedTuple):
@@ -65,6 +68,10 @@ class Arena(ABC):
     def see(self, recording: Recording) -> None:
         """Write what was seen in recorded battles; those under way are left as they are."""
 
+    def stages(self, actions: Tensor, which: Tensor) -> Stages | None:
+        """What :meth:`advance` and :meth:`restart` do with these tensors, for compiled loops; None if there is none."""
+        return None
+
     def settle(self) -> None:  # noqa: B027 (where errors are raised at once nothing is open)
         """Raise what is still to be raised of the steps played so far."""
 
@@ -87,26 +94,28 @@ class HostArena(Arena):
 
     def __init__(self, memory: Memory, threads: int) -> None:
         self.memory, self.tensors = memory, tensors_of(memory)
-        self._threads = usable(threads)
+        self._threads = min(usable(threads), len(memory.battles))
         self._shared_world = memory.world._replace(rules=np.frombuffer(memory.world.rules.tobytes(), RULES).copy())
         self._all = np.ones(len(memory.battles), dtype=np.bool_)
 
     def restart(self, which: Tensor | None) -> None:
         """Start battles anew."""
-        battles, clocks, laws, _, lineup, views = self.memory
-        chosen = self._all if which is None else np.ascontiguousarray(which.numpy(force=True))
-        restart(battles, self._shared_world, laws, clocks, lineup, views, chosen, 0, len(battles))
+        restart(*self._restarting(self._all if which is None else np.ascontiguousarray(which.numpy(force=True))))
 
     def advance(self, actions: Tensor) -> None:
         """Play one environment step of every battle; illegal actions are refused before anything happens."""
-        battles, clocks, laws, _, _, views = self.memory
         chosen = np.ascontiguousarray(actions.numpy(force=True))  # another memory layout would be compiled anew
-        self._refuse_illegal(chosen)
-        if (threads := min(self._threads, len(battles))) == 1:
-            advance(battles, self._shared_world, laws, clocks, views, chosen, 0, len(battles))
-        else:
-            with at_most(threads):
-                advance_together(battles, self._shared_world, laws, clocks, views, chosen, threads)
+        kernel, arguments = self._advancing(chosen)
+        with self._around():
+            illegal = kernel(*arguments)
+        if illegal >= 0:
+            self._refuse(chosen, illegal)
+
+    def stages(self, actions: Tensor, which: Tensor) -> Stages:
+        """What :meth:`advance` and :meth:`restart` do with these tensors, contiguous and in this process."""
+        kernel, arguments = self._advancing(actions.numpy())
+        restarting = stage_of(restart, *self._restarting(which.numpy()))
+        return Stages(stage_of(kernel, *arguments), restarting, self._around)
 
     def show(self) -> None:
         """Write what is seen of the battles as they stand."""
@@ -125,16 +134,27 @@ class HostArena(Arena):
             with at_most(threads):
                 see_together(arrays, battles, shown, self._shared_world, threads)
 
-    def _refuse_illegal(self, actions: NDArray[np.int64]) -> None:
-        mask = self.memory.views.action_mask
-        index = first_illegal(mask, actions)
-        if index >= 0:
-            battle, agent = divmod(index, actions.shape[1])
-            legal = np.flatnonzero(mask[battle, agent]).tolist()
-            raise ValueError(
-                f"Agent {agent} of battle {battle} cannot take action {actions[battle, agent]}; "
-                f"legal are {legal}. Choose by ('agents', 'action_mask')."
-            )
+    def _advancing(self, actions: NDArray[np.int64]) -> tuple[Any, tuple[Any, ...]]:
+        battles, clocks, laws, _, _, views = self.memory
+        arguments = (battles, self._shared_world, laws, clocks, views, actions)
+        if self._threads == 1:
+            return advance_lawfully, arguments
+        return advance_lawfully_together, (*arguments, self._threads)
+
+    def _around(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._threads == 1 else at_most(self._threads)
+
+    def _restarting(self, which: NDArray[np.bool_]) -> tuple[Any, ...]:
+        battles, clocks, laws, _, lineup, views = self.memory
+        return battles, self._shared_world, laws, clocks, lineup, views, which, 0, len(battles)
+
+    def _refuse(self, actions: NDArray[np.int64], illegal: int) -> None:
+        battle, agent = divmod(illegal, actions.shape[1])
+        legal = np.flatnonzero(self.memory.views.action_mask[battle, agent]).tolist()
+        raise ValueError(
+            f"Agent {agent} of battle {battle} cannot take action {actions[battle, agent]}; "
+            f"legal are {legal}. Choose by ('agents', 'action_mask')."
+        )
 
 
 def tensors_of(memory: Memory) -> dict[str, Tensor]:

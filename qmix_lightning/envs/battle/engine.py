@@ -74,13 +74,20 @@ def _suffer(units: Any, world: Any, law: Any) -> None:
 def restart(
     battles: Any, w: Any, laws: Any, clocks: Any, lineup: Any, views: Any, which: Any, first: int, end: int,
     _: int = SOURCES,
-) -> None:  # fmt: skip
-    """Start those of the battles from ``first`` up to ``end`` anew that ``which`` marks; the rules are in an array."""
+) -> int:  # fmt: skip
+    """Start those of the battles from ``first`` up to ``end`` anew that ``which`` marks; the rules are in an array.
+
+    Returns:
+        How many.
+    """
     # Put together here: a bare record takes as long to be read as all the other arguments.
     world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0], w.variety)
+    started = 0
     for b in range(first, end):
         if which[b]:
             begin_battle(battles[b], world, laws[b], clocks[b], lineup, views, b)
+            started += 1
+    return started
 
 
 @subroutine
@@ -141,6 +148,19 @@ def advance(
     world = World(w.types, w.damage, w.ground, w.heights, w.waypoints, w.directions, w.rules[0], w.variety)
     for b in range(first, end):
         play_step(battles[b], world, laws[b], clocks[b], views, actions[b], b)
+
+
+@kernel
+def advance_lawfully(battles: Any, w: Any, laws: Any, clocks: Any, views: Any, actions: Any, _: int = SOURCES) -> int:
+    """Play one environment step of all battles, unless an action is illegal; the rules are in an array.
+
+    Returns:
+        The index of the first illegal action, counted through all battles, or -1.
+    """
+    illegal = first_illegal(views.action_mask, actions)
+    if illegal < 0:
+        advance(battles, w, laws, clocks, views, actions, 0, len(battles))
+    return int(illegal)
 
 
 @subroutine

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor
 
-from qmix_lightning.envs.base import AbstractEnvironment
+from qmix_lightning.envs.base import AbstractEnvironment, Stages
 from qmix_lightning.envs.battle.arena import Arena, HostArena, Memory
 from qmix_lightning.envs.battle.driver import require_gpu
 from qmix_lightning.envs.battle.engine import trace
@@ -163,6 +163,12 @@ class BattleEnvironment(AbstractEnvironment):
             raise ValueError(f"Expected actions of int64 {list(expected)}, got {_layout(action)}.")
         self._arena.advance(action)
         return self._outcome
+
+    def stages(self, action: Tensor, which: Tensor) -> Stages | None:
+        """What steps and resets do with these tensors; see :class:`AbstractEnvironment`."""
+        if type(self).step is not BattleEnvironment.step or type(self).reset is not BattleEnvironment.reset:
+            return None
+        return self._arena.stages(action, which)
 
     def trace(self, action: Tensor) -> NDArray[Any]:
         """Tell how the units would fare in a step, loop by loop, without playing it.

@@ -15,12 +15,27 @@ from numba import get_num_threads, prange, set_num_threads
 from numba.core import config
 from numba.np.ufunc.parallel import threading_layer
 
-from qmix_lightning.envs.battle.compiling import SOURCES, parallel_kernel, subroutine
-from qmix_lightning.envs.battle.engine import play_step
+from qmix_lightning.envs.battle.compiling import SOURCES, kernel, parallel_kernel, subroutine
+from qmix_lightning.envs.battle.engine import first_illegal, play_step
 from qmix_lightning.envs.battle.hindsight import see_step
 from qmix_lightning.envs.battle.world import World
 
 _LOG = logging.getLogger(__name__)
+
+
+@kernel
+def advance_lawfully_together(
+    battles: Any, world: Any, laws: Any, clocks: Any, views: Any, actions: Any, parts: int, _: int = SOURCES
+) -> int:
+    """Play one environment step of all battles, a ``parts``-th of them in a thread, unless an action is illegal.
+
+    Returns:
+        The index of the first illegal action, counted through all battles, or -1.
+    """
+    illegal = first_illegal(views.action_mask, actions)
+    if illegal < 0:
+        advance_together(battles, world, laws, clocks, views, actions, parts)
+    return int(illegal)
 
 
 @parallel_kernel

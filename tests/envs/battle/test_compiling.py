@@ -37,7 +37,14 @@ def test_an_inlined_function_has_no_way_in_from_python():
 
 @pytest.mark.parametrize(
     "function",
-    [engine.restart, engine.advance, engine.first_illegal, observation.show, hindsight.see_again],
+    [
+        engine.restart,
+        engine.advance,
+        engine.advance_lawfully,
+        engine.first_illegal,
+        observation.show,
+        hindsight.see_again,
+    ],
 )
 def test_the_code_of_every_kernel_is_kept_for_these_very_sources(function):
     assert inspect.signature(function.py_func).parameters["_"].default == SOURCES

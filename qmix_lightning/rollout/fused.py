@@ -1,0 +1,183 @@
+"""Steps of a rollout in one compiled call: policy, environment and recorder, one after the other, without Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
+
+import numpy as np
+from tensordict import TensorDict
+from torch import Generator, Tensor
+
+from qmix_lightning.envs.base import AbstractEnvironment
+from qmix_lightning.functional.compiling import kernel_over, readable
+from qmix_lightning.functional.stages import call
+from qmix_lightning.rollout.episodes import EpisodeRecorder
+from qmix_lightning.rollout.recording import must_cut, write_rows, write_step
+from qmix_lightning.rollout.remembering import forget
+from qmix_lightning.spec import ACTION_MASK, OBSERVATION, PlannedSteps, Policy, Staged
+
+
+class FusedSteps:
+    """Plays steps as :class:`~qmix_lightning.rollout.batched.BatchedRollout` does, with the same outcome.
+
+    Args:
+        policy: Who plays.
+        explore: Whether as in training.
+        env: The battles.
+        recorder: Writes the steps down.
+        view: What the environment shows, in tensors that stay where they are.
+        memory: ``[B, N, H]``, what agents remember.
+        last_action: ``[B, N]`` int64, what they did last.
+        fresh: ``[1, N, H]``, what those remember who begin.
+
+    Attributes:
+        memory: What agents remember after the last step.
+        last_action: What they did in it.
+        playable: Whether policy, environment and recorder all can do without Python.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        explore: bool,
+        env: AbstractEnvironment,
+        recorder: EpisodeRecorder,
+        view: TensorDict,
+        memory: Tensor,
+        last_action: Tensor,
+        fresh: Tensor,
+    ) -> None:
+        self._policy, self._explore, self._recorder, self._views = policy, explore, recorder, recorder.views
+        self.memory, self.last_action, self._fresh = memory.clone(), last_action.clone(), fresh.clone()
+        self._around: Callable[[], AbstractContextManager[object]] = nullcontext
+        self._progress = np.zeros(2, dtype=np.int64)
+        self._plan, self._arguments = self._planned(env, view.get(OBSERVATION), view.get(ACTION_MASK))
+        self.playable = self._plan is not None
+
+    def fits(self, policy: Policy, explore: bool, recorder: EpisodeRecorder, memory: Tensor, fresh: Tensor) -> bool:
+        """Whether these are still the steps of this policy and recorder, and what can be said of them holds."""
+        same = self._policy is policy and self._explore == explore and self._recorder is recorder
+        if not same or self._views is not recorder.views:
+            return False
+        return self._plan is None or (_alike(memory, self.memory) and _alike(fresh, self._fresh) and self._plan.stays())
+
+    def go_on_from(self, memory: Tensor, last_action: Tensor, fresh: Tensor) -> None:
+        """Begin the next steps with these tensors."""
+        for tensor, ours in ((memory, self.memory), (last_action, self.last_action), (fresh, self._fresh)):
+            if tensor is not ours:
+                ours.copy_(tensor)
+
+    def _planned(
+        self, env: AbstractEnvironment, observation: Tensor, action_mask: Tensor
+    ) -> tuple[PlannedSteps | None, tuple[Any, ...]]:
+        tensors = (observation, action_mask, self.memory, self.last_action, self._fresh)
+        if self._views is None or not isinstance(self._policy, Staged) or not readable(*tensors):
+            return None, ()
+        memory, last_action, fresh = tensors[2:]
+        if not self._views.take(last_action) or memory.dtype != fresh.dtype or memory.shape[1:] != fresh.shape[1:]:
+            return None, ()
+        plan = self._policy.stage(observation, action_mask, last_action, memory, explore=self._explore)
+        if plan is None or (stages := env.stages(last_action, self._recorder.over)) is None:
+            return None, ()
+        self._around, book = stages.around, self._recorder.book(self._views, last_action)
+        return plan, (
+            plan.stage,
+            stages.advance,
+            stages.restart,
+            book,
+            *(t.numpy() for t in (fresh, memory, last_action)),
+            self._progress,
+        )
+
+    def play(self, env_steps: Sequence[int], generator: Generator | None) -> int:
+        """Play and record steps.
+
+        Args:
+            env_steps: Environment steps collected before each of them.
+            generator: Of the exploration.
+
+        Returns:
+            How many were played; fewer than asked for if one needs the policy itself.
+
+        Raises:
+            RuntimeError: If a battle goes on after its episode limit.
+        """
+        played, plan = 0, self._plan
+        while plan is not None and played < len(env_steps):
+            some = env_steps[played : played + plan.most]
+            plan.prepare(some if self._explore else None, generator)
+            done = 0
+            while done < len(some):
+                why = self._run(len(some) - done)
+                done += int(self._progress[0])
+                if why == _MUST_CUT:
+                    self._recorder.cut_waiting()
+                elif why == _OVERDUE:
+                    raise self._recorder.overdue()
+                elif why == _REFUSED:
+                    return played + done
+            played += done
+        return played
+
+    def _run(self, times: int) -> int:
+        arguments: Any = (*self._arguments, self._recorder.cursor, times)
+        with self._around():
+            why = play(*arguments)
+        self._recorder.cursor = int(self._progress[1])
+        return why
+
+
+def _alike(tensor: Tensor, other: Tensor) -> bool:
+    return tensor.shape == other.shape and tensor.dtype == other.dtype and tensor.device == other.device
+
+
+_PLAYED: Final = 0
+_MUST_CUT: Final = 1
+_REFUSED: Final = 2
+_OVERDUE: Final = 3
+
+
+@kernel_over(write_step, forget, call)
+def play(
+    policy: Any, advance: Any, restart: Any, book: Any, fresh: Any, memory: Any, last_action: Any, progress: Any,
+    cursor: int, times: int,
+) -> int:  # fmt: skip
+    """Play and record steps until something is in the way.
+
+    Args:
+        policy: Its stage.
+        advance: The stage that plays a step.
+        restart: The stage that begins those episodes anew that ended.
+        book: Where steps are written down.
+        fresh: ``[1, N, H]``, the memory of those who begin.
+        memory: ``[B, N, H]``.
+        last_action: ``[B, N]``.
+        progress: ``[2]`` int64, to which are written how many steps were played, and the column of what is seen now.
+        cursor: The column of what is seen at first.
+        times: How many steps to play.
+
+    Returns:
+        What was in the way, if anything.
+    """
+    n_battles = len(book.length)
+    n_columns = (book.seen_records[0].shape[0] - book.limit - 1) // n_battles
+    for t in range(times):
+        progress[0], progress[1] = t, cursor
+        if must_cut(book.waits, book.waiting, n_battles):
+            return _MUST_CUT
+        if call(policy) >= 0 or call(advance) >= 0:
+            return _REFUSED
+        following = (cursor + 1) % n_columns
+        count = write_step(book, cursor, following)
+        if count < 0:
+            return _OVERDUE
+        cursor = following
+        if count > 0:
+            call(restart)
+            ended = book.waiting[book.waits[0] - count : book.waits[0], 0]
+            write_rows(book.seen, book.seen_records, cursor, ended, book.length, book.limit)
+            forget(memory, last_action, ended, fresh)
+    progress[0], progress[1] = times, cursor
+    return _PLAYED
