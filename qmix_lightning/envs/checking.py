@@ -41,6 +41,7 @@ def check_env(env: AbstractEnvironment, *, steps: int = 200, seed: int = 0, dete
     played = _play(env, steps, seed)
     if deterministic:
         _check_same(played, _play(env, steps, seed), "same seed, same episodes")
+        _check_stages(env, min(steps, 2 * env.spec.episode_limit), seed)
     nobody = torch.zeros(env.num_envs, dtype=torch.bool, device=played[-1][STATE].device)
     _check_rewinding(env, nobody, min(steps, 2 * env.spec.episode_limit), seed)
     if env.snapshot_keys:
@@ -163,6 +164,49 @@ def _check_same(first: Sequence[TensorDict], second: Sequence[TensorDict], claus
         for key in one.keys(True, True):
             same = torch.equal(one[key], two[key])
             _expect(same, clause, f"equal {key!r} in call {number} of two runs", "different ones")
+
+
+def _check_stages(env: AbstractEnvironment, steps: int, seed: int) -> None:
+    """Play by calls and then by stages, if there are any."""
+    action = torch.zeros(env.num_envs, env.spec.n_agents, dtype=torch.int64)
+    which = torch.zeros(env.num_envs, dtype=torch.bool)
+    if (stages := env.stages(action, which)) is None:
+        return
+    # Imported when asked for: most worlds have no compiled loops, and need no compiler.
+    from qmix_lightning.functional.stages import run
+
+    def advance() -> None:
+        with stages.around():
+            came = run(stages.advance)
+        _expect(came == -1, "stages", "-1 of a legal step", came)
+
+    def restart() -> None:
+        with stages.around():
+            run(stages.restart)
+
+    by_calls = _play_in_place(env, steps, seed, action, which, lambda: env.step(action), lambda: env.reset(which))
+    by_stages = _play_in_place(env, steps, seed, action, which, advance, restart)
+    _check_same(by_calls, by_stages, "stages play what calls do, in the tensors that these return")
+    action.fill_(env.spec.n_actions)
+    _expect(run(stages.advance) != -1, "stages", "a number other than -1 of an illegal step", -1)
+
+
+def _play_in_place(
+    env: AbstractEnvironment, steps: int, seed: int, action: Tensor, which: Tensor, advance: Any, restart: Any
+) -> list[TensorDict]:
+    env.seed(seed)
+    generator = Generator().manual_seed(seed)
+    action.copy_(_random_legal(env.reset()[ACTION_MASK], generator))
+    outcome = env.step(action)
+    played = [outcome.clone()]
+    for _ in range(steps):
+        which.copy_(outcome["done"].flatten())
+        restart()
+        played.append(outcome.clone())
+        action.copy_(_random_legal(outcome[ACTION_MASK], generator))
+        advance()
+        played.append(outcome.clone())
+    return played
 
 
 def _check_rewinding(env: AbstractEnvironment, nobody: Tensor, steps: int, seed: int) -> None:

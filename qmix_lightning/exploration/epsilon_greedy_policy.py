@@ -98,7 +98,7 @@ class EpsilonGreedyPolicy:
         fits = action_mask.shape[-1] == agent.n_actions and readable(action_mask, last_action, memory)
         if type(self).act is not EpsilonGreedyPolicy.act or not fits or not self._in_full_precision():
             return None
-        value, after = torch.empty(action_mask.shape), torch.empty_like(memory)
+        value, after = torch.empty(action_mask.shape, dtype=torch.float32), torch.empty_like(memory)
         found = agent.stage(observation, last_action, memory, action_mask, value, after)
         if found is None:
             return None

@@ -44,7 +44,7 @@ class PolicyStage:
         memory: Tensor,
     ) -> None:
         self.stays, self._epsilon = stays, epsilon
-        self._draws = torch.zeros(self.most, *last_action.shape, 2)
+        self._draws = torch.zeros(self.most, *last_action.shape, 2, dtype=torch.float32)
         self._epsilons, self._now = np.zeros(self.most, dtype=np.float32), np.zeros(1, dtype=np.int64)
         arrays = (tensor.numpy() for tensor in (value, after, action_mask, last_action, memory))
         chosen = np.empty(last_action.shape, dtype=np.int64)
@@ -66,7 +66,7 @@ class PolicyStage:
             refuse_improbable(epsilon)
             self._epsilons[t] = epsilon
         draws = self._draws[: len(env_steps)]
-        torch.rand(draws.shape, generator=generator, out=draws)
+        torch.rand(draws.shape, generator=generator, out=draws, dtype=draws.dtype)
 
 
 @kernel_over(choose)

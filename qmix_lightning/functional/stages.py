@@ -14,6 +14,8 @@ from numba import types as typed_types
 from numba.core.typing.templates import Signature as TypedSignature
 from numba.extending import intrinsic
 
+from qmix_lightning.functional.compiling import kernel
+
 types: Any = typed_types  # numba's types end here
 Signature: Any = TypedSignature
 
@@ -50,8 +52,8 @@ def stage_of(kernel: Any, *arguments: Any) -> Stage:
         ... def twice(stage):
         ...     return call(stage) + call(stage)
         >>> stage = stage_of(add_one, np.zeros(3))
-        >>> twice(stage), stage.arguments[0]
-        (6, array([2., 0., 0.]))
+        >>> twice(stage), run(stage), stage.arguments[0]
+        (6, 3, array([3., 0., 0.]))
     """
     kinds = tuple(map(typeof, arguments))
     defaults = kernel.py_func.__defaults__ or ()
@@ -84,3 +86,9 @@ def _call_by_address(context: Any, builder: Any, signature: Any, values: Any) ->
 
 
 call: Any = intrinsic(_call)
+
+
+@kernel
+def run(stage: Any) -> int:
+    """Call a stage from Python."""
+    return int(call(stage))

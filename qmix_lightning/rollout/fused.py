@@ -56,6 +56,10 @@ class FusedSteps:
         self._plan, self._arguments = self._planned(env, view.get(OBSERVATION), view.get(ACTION_MASK))
         self.playable = self._plan is not None
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Copy nothing: what is called by its address is where it was."""
+        return type(None), ()
+
     def fits(self, policy: Policy, explore: bool, recorder: EpisodeRecorder, memory: Tensor, fresh: Tensor) -> bool:
         """Whether these are still the steps of this policy and recorder, and what can be said of them holds."""
         same = self._policy is policy and self._explore == explore and self._recorder is recorder
@@ -82,14 +86,8 @@ class FusedSteps:
         if plan is None or (stages := env.stages(last_action, self._recorder.over)) is None:
             return None, ()
         self._around, book = stages.around, self._recorder.book(self._views, last_action)
-        return plan, (
-            plan.stage,
-            stages.advance,
-            stages.restart,
-            book,
-            *(t.numpy() for t in (fresh, memory, last_action)),
-            self._progress,
-        )
+        arrays = (tensor.numpy() for tensor in (fresh, memory, last_action))
+        return plan, (plan.stage, stages.advance, stages.restart, book, *arrays, self._progress)
 
     def play(self, env_steps: Sequence[int], generator: Generator | None) -> int:
         """Play and record steps.

@@ -3,9 +3,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from numba import njit
 
+from qmix_lightning.envs.battle.env import BattleEnvironment
 from qmix_lightning.envs.checking import check_env
 from qmix_lightning.envs.matrix import TwoStepGame
+from qmix_lightning.functional.stages import stage_of
 from qmix_lightning.spec import ACTION_MASK, MASK, OBSERVATION, STATE
 from tests.fakes import CountingEnv, TamperedEnv
 
@@ -255,3 +258,35 @@ def test_a_view_overwritten_by_the_next_call_is_allowed():
     env.step(first[ACTION_MASK].int().argmax(-1))
     assert not torch.equal(first[OBSERVATION], before)
     check_env(env)
+
+
+class Elsewhere(BattleEnvironment):
+    """Its stages play other battles than its calls."""
+
+    def stages(self, action, which):
+        return BattleEnvironment("3m", num_envs=2, seed=1).stages(action, which)
+
+
+class Agreeing(BattleEnvironment):
+    """Its stages play on whatever the actions are, and begin no episode."""
+
+    def stages(self, action, which):
+        stages = super().stages(action, which)
+        return stages._replace(advance=stage_of(say_yes, action.numpy()))
+
+
+class Endless(BattleEnvironment):
+    def stages(self, action, which):
+        return super().stages(action, torch.zeros_like(which))
+
+
+@njit
+def say_yes(_):
+    return -1
+
+
+@pytest.mark.parametrize("broken", [Elsewhere, Agreeing, Endless])
+def test_stages_that_play_something_else_are_found(broken):
+    check_env(BattleEnvironment("3m", num_envs=2))
+    with pytest.raises(AssertionError, match=r"Broken contract \(stages"):
+        check_env(broken("3m", num_envs=2))

@@ -1,5 +1,7 @@
 """Steps in one compiled call, against the same steps one operation after the other."""
 
+import copy
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -299,6 +301,15 @@ def test_episodes_handed_out_are_not_written_to_later():
     collected(rollout, learner)
     assert torch.equal(episodes[ACTION], before[ACTION])
     assert_same_episodes(episodes, before)
+
+
+def test_a_copy_of_a_rollout_has_stages_of_its_own():
+    rollout = rollout_of()
+    learner = learner_of(rollout.env)
+    collected(rollout, learner)
+    assert is_fused(rollout)
+    assert copy.deepcopy(rollout._fused) is None
+    assert pickle.loads(pickle.dumps(rollout._fused)) is None
 
 
 def test_target_networks_play_by_compiled_loops_too():
