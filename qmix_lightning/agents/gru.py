@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from qmix_lightning.agents.base import AbstractAgent
-from qmix_lightning.agents.inference import GRUInference
+from qmix_lightning.agents.compiled import CompiledAgent
+from qmix_lightning.agents.gru_step import GRUStep
 from qmix_lightning.agents.inputs import AgentInput, checked_is_init
 from qmix_lightning.functional.packing import Packing
 from qmix_lightning.functional.precision import in_its_precision
-from qmix_lightning.functional.stages import Stage
 from qmix_lightning.spec import TaskSpec
 
 
-class GRUAgent(AbstractAgent):
+class GRUAgent(CompiledAgent):
     """Values actions by all that the agent has seen in this episode: Linear-ReLU-GRU-Linear.
 
     ``h_t = GRU(relu(W [o_t, u_{t-1}, i] + b), h_{t-1})``, ``Q_t = V h_t + c``, from ``h_{-1} = 0``.
@@ -39,6 +36,8 @@ class GRUAgent(AbstractAgent):
         Rashid et al., "QMIX", 2018, figure 2c; PyMARL's ``rnn_agent.py``.
     """
 
+    compiled = GRUStep
+
     def __init__(
         self, spec: TaskSpec, *, hidden_size: int = 64, last_action: bool = True, agent_id: bool = True
     ) -> None:
@@ -47,7 +46,6 @@ class GRUAgent(AbstractAgent):
         self.input = AgentInput(spec, hidden_size, last_action=last_action, agent_id=agent_id)
         self.gru = nn.GRU(hidden_size, hidden_size)
         self.head = nn.Linear(hidden_size, spec.n_actions)
-        self._inference = GRUInference()
 
     def initial_memory(self, battles: int) -> Tensor:
         """Zeros ``[B, N, H]``; asked whenever a battle ends, so that the first of all parameters is not looked for."""
@@ -58,47 +56,6 @@ class GRUAgent(AbstractAgent):
         x = self.input(observation, last_action).relu()
         new = self._cell(x.flatten(0, 1), memory.flatten(0, 1)).view(memory.shape)
         return in_its_precision(self.head, new), new
-
-    def infer(
-        self, observation: Tensor, last_action: Tensor, memory: Tensor, action_mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Value one step by compiled loops, where they may be used and a subclass has no step of its own."""
-        if type(self).step is not GRUAgent.step:
-            return self.step(observation, last_action, memory)
-        if not self._inference.fits():
-            self._inference = GRUInference(self)
-        inference = self._inference
-        if not inference.takes(observation, last_action, memory):
-            return self.step(observation, last_action, memory)
-        return inference.run(observation, last_action, memory, action_mask if self.no_op_is_final else None)
-
-    def stage(
-        self,
-        observation: Tensor,
-        last_action: Tensor,
-        memory: Tensor,
-        action_mask: Tensor,
-        value: Tensor,
-        after: Tensor,
-    ) -> tuple[Stage, Callable[[], bool]] | None:
-        """What :meth:`infer` does, as a stage of a compiled loop, under the same conditions."""
-        if type(self).step is not GRUAgent.step or type(self).infer is not GRUAgent.infer:
-            return None
-        if not self._inference.fits():
-            self._inference = GRUInference(self)
-        inference, passed_over = self._inference, self.no_op_is_final
-
-        def stays() -> bool:
-            return (
-                inference.fits()
-                and inference.takes(observation, last_action, memory)
-                and self.no_op_is_final == passed_over
-            )
-
-        if not stays():
-            return None
-        may = action_mask if passed_over else None
-        return inference.stage(observation, last_action, memory, may, value, after), stays
 
     def forward(
         self,

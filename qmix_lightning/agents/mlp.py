@@ -6,14 +6,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from qmix_lightning.agents.base import AbstractAgent
+from qmix_lightning.agents.compiled import CompiledAgent
 from qmix_lightning.agents.inputs import AgentInput
+from qmix_lightning.agents.mlp_step import MLPStep
 from qmix_lightning.functional.packing import Packing
 from qmix_lightning.functional.precision import in_its_precision
 from qmix_lightning.spec import TaskSpec
 
 
-class MLPAgent(AbstractAgent):
+class MLPAgent(CompiledAgent):
     """Values actions by what the agent sees now: ``layers`` times Linear-ReLU, then Linear.
 
     Enough where the observation tells all that matters, and about half the cost of an update with a GRU.
@@ -39,7 +40,7 @@ class MLPAgent(AbstractAgent):
         (EPyMARL, ``use_rnn: False``).
     """
 
-    memory_size = 0
+    compiled, memory_size = MLPStep, 0
 
     def __init__(
         self,

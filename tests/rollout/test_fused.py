@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from qmix_lightning.agents.base import AbstractAgent
 from qmix_lightning.agents.gru import GRUAgent
 from qmix_lightning.agents.mlp import MLPAgent
 from qmix_lightning.envs.battle.env import BattleEnvironment
@@ -63,10 +64,11 @@ def assert_same_episodes(one, other):
 
 @pytest.mark.parametrize("compact", [False, True])
 @pytest.mark.parametrize("explore", [False, True])
+@pytest.mark.parametrize("agent", [GRUAgent, MLPAgent])
 @pytest.mark.parametrize(("name", "num_envs"), [("battle/3m", 1), ("battle/3m", 70), ("battle/2s3z", 3)])
-def test_the_same_battles_are_played_and_recorded(name, num_envs, explore, compact):
+def test_the_same_battles_are_played_and_recorded(name, num_envs, agent, explore, compact):
     fused, plain = (rollout_of(name, num_envs, compact=compact) for _ in range(2))
-    learner = learner_of(fused.env)
+    learner = learner_of(fused.env, agent=agent)
     episodes = collected(fused, learner, 60, explore=explore)
     assert_same_episodes(episodes, collected(plain, OneByOne(learner), 60, explore=explore))
     assert is_fused(fused)
@@ -136,12 +138,31 @@ def test_an_improbable_epsilon_is_refused():
         rollout.step(policy, explore=True, times=20)
 
 
-class OtherStep(GRUAgent):
-    """Not asked by compiled loops."""
+class ObservingAgent(AbstractAgent):
+    """Knows nothing of compiled loops."""
 
+    memory_size = 2
+
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.layer = nn.Linear(spec.observation_size, spec.n_actions)
+
+    def step(self, observation, last_action, memory):
+        return self.layer(observation), memory + 1
+
+    def forward(self, observation, last_action, is_init=None):
+        return self.layer(observation)
+
+
+class OtherStep(GRUAgent):
     def step(self, observation, last_action, memory):
         value, memory = super().step(observation, last_action, memory)
         return -value, memory
+
+
+class OtherForward(MLPAgent):
+    def forward(self, observation, last_action, is_init=None, packing=None):
+        return -super().forward(observation, last_action, is_init, packing)
 
 
 class OtherInfer(GRUAgent):
@@ -164,9 +185,19 @@ def others(env):
     with torch.no_grad():
         normed = learner_of(env)
         nn.utils.parametrizations.weight_norm(normed.agent.head)
+    bare = learner_of(env)
+    bare.agent.head = nn.Linear(64, 9, bias=False)
+    longer = learner_of(env, agent=MLPAgent)
+    longer.agent.head.append(nn.Linear(9, 9))
+    wider = learner_of(env, agent=MLPAgent)
+    wider.agent.head[1], wider.agent.head[3] = nn.Linear(64, 80), nn.Linear(80, 9)
     return {
-        "another network": learner_of(env, agent=MLPAgent),
+        "another network": learner_of(env, agent=ObservingAgent),
         "another step": learner_of(env, agent=OtherStep),
+        "another forward": learner_of(env, agent=OtherForward),
+        "another layer": longer,
+        "wider layers": wider,
+        "a layer without bias": bare,
         "another infer": learner_of(env, agent=OtherInfer),
         "another act": OtherAct(env.spec),
         "an act of one learner": replaced,
