@@ -160,14 +160,13 @@ def play(
         What was in the way, if anything.
     """
     n_battles = len(book.length)
-    n_columns = (book.seen_records[0].shape[0] - book.limit - 1) // n_battles
     for t in range(times):
         progress[0], progress[1] = t, cursor
         if must_cut(book.waits, book.waiting, n_battles):
             return _MUST_CUT
         if call(policy) >= 0 or call(advance) >= 0:
             return _REFUSED
-        following = (cursor + 1) % n_columns
+        following = (cursor + 1) % book.n_columns
         count = write_step(book, cursor, following)
         if count < 0:
             return _OVERDUE
@@ -175,7 +174,7 @@ def play(
         if count > 0:
             call(restart)
             ended = book.waiting[book.waits[0] - count : book.waits[0], 0]
-            write_rows(book.seen, book.seen_records, cursor, ended, book.length, book.limit)
+            write_rows(book.seen, cursor, book.n_columns, ended, book.length)
             forget(memory, last_action, ended, fresh)
     progress[0], progress[1] = times, cursor
     return _PLAYED

@@ -1,8 +1,8 @@
 """The recorder's loops, compiled: one call writes a step of all battles down, one cuts episodes out of the record.
 
-Records are bytes here, ``[B C + T + 1, w]`` for an entry of w bytes a battle: a row for each of the C columns of one
-battle after the other, and at last the padding of an episode. A call of torch for each entry would take as long as the
-simulator does for 64 battles.
+Records are rows of bytes here, ``[B C + T + 1, w]`` for an entry of w bytes a battle: one for each of the C columns of
+one battle after the other, and at last the padding of an episode. A call of torch for each entry would take as long as
+the simulator does for 64 battles.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from tensordict import TensorDict
 from torch import Tensor
 
-from qmix_lightning.functional.compiling import inlined, kernel, readable
+from qmix_lightning.functional.compiling import kernel, kernel_over, readable
+from qmix_lightning.functional.streaming import move_bytes
 from qmix_lightning.spec import ACTION
 
 Key = str | tuple[str, ...]
@@ -28,27 +29,27 @@ STEPS_UNCUT: Final = 8
 
 
 class Book(NamedTuple):
-    """What the loops write steps of B battles down from and to."""
+    """What the loops write steps of B battles down from and to.
 
-    came: Any  # a tuple of [B, w], what a step brought
-    came_records: Any  # as many records
-    seen: Any  # a tuple of [B, w], what is seen then
-    seen_records: Any  # as many records
+    Where entries lie in memory is told by numbers: as arrays, each kind of environment would have other loops compiled.
+    """
+
+    came: Any  # [k, 3] int64, of what a step brought: its address, that of its record, and bytes of a battle's entry
+    seen: Any  # [k, 4] int64, of what is seen then: the same, and the address of what was seen at the end of episodes
     done: Any  # [B, 1] bool, whose episodes ended
     length: Any  # [B] int64, the steps of each episode so far, which are counted on
     limit: int  # how many there may be
+    n_columns: int  # of the records, for each battle
     over: Any  # [B] bool, which becomes what done is
     waiting: Any  # [W, 3] int64, battle, column of the end and length of episodes that ended and are not yet cut out
-    ends: Any  # a tuple of [W, w], what was seen at their end
     waits: Any  # [2] int64, how many wait, and for how many steps by now
 
 
 class SteadyViews:
     """The tensors that an environment writes anew at every step, and the records of them, as the loops take them.
 
-    To look them up and to read them from numpy takes longer than to copy them. Episodes that ended are cut out together
-    later, which takes a fourth of the time; until then what was seen at their end, where the next ones begin, is kept
-    apart.
+    To look them up takes longer than to copy them. Episodes that ended are cut out together later, which takes a fourth
+    of the time; until then what was seen at their end, where the next ones begin, is kept apart.
 
     Args:
         outcome: What a step returned.
@@ -70,18 +71,18 @@ class SteadyViews:
     ) -> None:
         self._tensors, self._seen_tensors = tensors_of(outcome), list(seen.values())
         self._limit, self._n_battles = limit, len(done)
+        self._n_columns = (len(records[ACTION]) - limit - 1) // len(done)
         self._actions = records[ACTION][: len(done)]
         self._keys: list[Key] = [*seen, ACTION, *came]
         self._kinds = [(records[key].shape[1:], records[key].numpy().dtype) for key in self._keys]
-        self._came, self._seen = (tuple(map(_bytes, part.values())) for part in (came, seen))
-        self._records = tuple(_bytes(records[key]) for key in self._keys)
-        self._flat = tuple(record.reshape(-1) for record in self._records)
-        self._seen_records, self._came_records = self._records[: len(seen)], self._records[len(seen) :]
         self._done = done.numpy()
         # Of each episode that waits to be cut out: its battle, the column of its end, its length.
         self._waiting = np.empty((2 * len(done), 3), dtype=np.int64)
         self._waits = np.zeros(2, dtype=np.int64)  # how many wait, and for how many steps by now
-        self._ends = tuple(np.empty((2 * len(done), entry.shape[1]), dtype=np.uint8) for entry in self._seen)
+        ends = [entry.new_empty(2 * len(done), *entry.shape[1:]) for entry in seen.values()]
+        self._kept = [*seen.values(), *came.values(), *records.values(), *ends]  # what has an address below
+        self._came = _addresses([self._actions, *came.values()], [records[key] for key in (ACTION, *came)])
+        self._seen = _addresses(list(seen.values()), [records[key] for key in seen], ends)
 
     def hold(self, outcome: TensorDict) -> bool:
         """Whether a step returned the same tensors again."""
@@ -104,12 +105,12 @@ class SteadyViews:
         return write_step(self.book(action, length, over), column, following)
 
     def book(self, action: Tensor, length: Array, over: Array) -> Book:
-        """All that steps are written down from and to."""
-        came = (_bytes(action), *self._came)
+        """All that steps are written down from and to; who keeps it keeps these views and this action."""
+        came = self._came.copy()
+        came[0, 0] = action.data_ptr()
         return Book(
-            came, self._came_records, self._seen, self._seen_records, self._done, length, self._limit, over,
-            self._waiting, self._ends, self._waits,
-        )  # fmt: skip
+            came, self._seen, self._done, length, self._limit, self._n_columns, over, self._waiting, self._waits
+        )
 
     def ended(self, count: int) -> Array:
         """The battles of the episodes that ended last, ``[count]``."""
@@ -118,7 +119,7 @@ class SteadyViews:
 
     def begin(self, column: int, which: Array, length: Array) -> None:
         """Write down what some battles begin with; see :func:`write_rows`."""
-        write_rows(self._seen, self._seen_records, column, which, length, self._limit)
+        write_rows(self._seen, column, self._n_columns, which, length)
 
     def cut(self) -> tuple[Tensor, dict[Key, Tensor], Tensor] | None:
         """Battles, episodes ``[k, T + 1, ...]`` by key, and which steps were played; see :func:`cut`."""
@@ -127,8 +128,8 @@ class SteadyViews:
         waiting, shape = self._waiting[:n_waiting], (n_waiting, self._limit + 1)
         episodes = [np.empty((*shape, *of_step), dtype) for of_step, dtype in self._kinds]
         played = np.empty(shape, dtype=np.bool_)
-        as_bytes = tuple(episode.reshape(-1).view(np.uint8) for episode in episodes)
-        cut(self._flat, self._ends, waiting, self._n_battles, as_bytes, played)
+        targets = np.array([episode.ctypes.data for episode in episodes])
+        cut(self._seen, self._came, waiting, self._n_battles, self._n_columns, targets, played)
         battles = waiting[:, 0].copy()
         self._waits.fill(0)
         entries = dict(zip(self._keys, map(torch.from_numpy, episodes), strict=True))
@@ -164,36 +165,30 @@ def same(before: list[Tensor], now: list[Tensor]) -> bool:
     return len(before) == len(now) and all(map(is_, before, now))
 
 
-def _bytes(tensor: Tensor) -> Array:
-    return tensor.numpy().reshape(len(tensor), -1).view(np.uint8)
+def _addresses(entries: list[Tensor], *others: list[Tensor]) -> Array:
+    """Where entries ``[B, ...]`` lie, and the first of others that are like them, and how many bytes one battle has."""
+    rows = [
+        (entry.data_ptr(), first.data_ptr(), entry[0].nbytes, *(more.data_ptr() for more in rest))
+        for entry, first, *rest in zip(entries, *others, strict=True)
+    ]
+    return np.array(rows, dtype=np.int64).reshape(len(entries), 2 + len(others))
 
 
-@inlined
-def _copy(entry: Any, record: Any, column: int, n_columns: int) -> None:
-    n_battles, width = entry.shape
-    for b in range(n_battles):
-        for i in range(width):
-            record[b * n_columns + column, i] = entry[b, i]
-
-
-@kernel
-def write_rows(seen: Any, records: Any, column: int, which: Any, length: Any, limit: int) -> None:
+@kernel_over(move_bytes)
+def write_rows(seen: Any, column: int, n_columns: int, which: Any, length: Any) -> None:
     """Write down what some battles begin with.
 
     Args:
-        seen: A tuple of ``[B, w]``.
-        records: As many records.
-        column: Of them.
+        seen: As in a :class:`Book`.
+        column: Of the records.
+        n_columns: Number of columns.
         which: ``[k]`` int64, the battles.
         length: ``[B]`` int64, which becomes 0 for these battles.
-        limit: Most steps of an episode.
     """
-    n_columns = (records[0].shape[0] - limit - 1) // len(length)
     for k in range(len(seen)):
-        entry, record = seen[k], records[k]
+        entry, record, width = seen[k, 0], seen[k, 1], seen[k, 2]
         for b in which:
-            for i in range(entry.shape[1]):
-                record[b * n_columns + column, i] = entry[b, i]
+            move_bytes(record + (b * n_columns + column) * width, entry + b * width, width)
     for b in which:
         length[b] = 0
 
@@ -204,7 +199,7 @@ def must_cut(waits: Any, waiting: Any, n_battles: int) -> bool:
     return bool(waits[0] > 0 and (waits[1] >= STEPS_UNCUT or waits[0] + n_battles > len(waiting)))
 
 
-@kernel
+@kernel_over(move_bytes)
 def write_step(book: Any, column: int, following: int) -> int:
     """Write down what came of a step, and in the column after it what was seen then.
 
@@ -216,24 +211,27 @@ def write_step(book: Any, column: int, following: int) -> int:
     Returns:
         How many episodes ended; -1, with nothing written, if one goes on after its limit.
     """
-    came, came_records, seen, seen_records, done, length, limit, over, waiting, ends, waits = book
-    n_columns = (came_records[0].shape[0] - limit - 1) // len(length)
-    for b in range(len(length)):
+    came, seen, done, length, limit, n_columns, over, waiting, waits = book
+    n_battles = len(length)
+    for b in range(n_battles):
         if length[b] >= limit:
             return -1
     for k in range(len(came)):
-        _copy(came[k], came_records[k], column, n_columns)
+        entry, record, width = came[k, 0], came[k, 1], came[k, 2]
+        for b in range(n_battles):
+            move_bytes(record + (b * n_columns + column) * width, entry + b * width, width)
     for k in range(len(seen)):
-        _copy(seen[k], seen_records[k], following, n_columns)
+        entry, record, width = seen[k, 0], seen[k, 1], seen[k, 2]
+        for b in range(n_battles):
+            move_bytes(record + (b * n_columns + following) * width, entry + b * width, width)
     at = waits[0]
-    for b in range(len(length)):
+    for b in range(n_battles):
         length[b] += 1
         over[b] = done[b, 0]
         if done[b, 0]:
             waiting[at, 0], waiting[at, 1], waiting[at, 2] = b, following, length[b]
             for k in range(len(seen)):
-                for i in range(seen[k].shape[1]):
-                    ends[k][at, i] = seen[k][b, i]
+                move_bytes(seen[k, 3] + at * seen[k, 2], seen[k, 0] + b * seen[k, 2], seen[k, 2])
             at += 1
     count = at - waits[0]
     waits[0] = at
@@ -241,41 +239,35 @@ def write_step(book: Any, column: int, following: int) -> int:
     return int(count)
 
 
-@kernel
-def cut(records: Any, ends: Any, waiting: Any, n_battles: int, episodes: Any, played: Any) -> None:
+@kernel_over(move_bytes)
+def cut(seen: Any, came: Any, waiting: Any, n_battles: int, n_columns: int, targets: Any, played: Any) -> None:
     """Copy episodes out of their records.
 
     Args:
-        records: A tuple, first of what was seen, each ``[(B C + T + 1) w]``.
-        ends: A tuple of ``[W, w]``, what was seen at the end of the episodes.
+        seen: As in a :class:`Book`.
+        came: As well.
         waiting: ``[k, 3]`` int64, their battles, the columns of their ends, and their lengths.
         n_battles: Number B of battles.
-        episodes: A tuple of ``[k (T + 1) w]``, which are written.
+        n_columns: Number of columns of the records.
+        targets: Addresses of the episodes of each entry, first of those that were seen, ``[k, T + 1, w]`` each.
         played: ``[k, T + 1]`` bool, which steps were played, which is written.
     """
     n_episodes, n_steps = played.shape
     for j in range(n_episodes):
         for t in range(n_steps):
             played[j, t] = t < waiting[j, 2]
-    for k in range(len(records)):
-        record, episode = records[k], episodes[k]
-        width = episode.shape[0] // (n_episodes * n_steps)
-        n_columns = (record.shape[0] // width - n_steps) // n_battles
+    for k in range(len(targets)):
+        is_seen = k < len(seen)
+        record, width = (seen[k, 1], seen[k, 2]) if is_seen else (came[k - len(seen), 1], came[k - len(seen), 2])
+        padding = record + n_battles * n_columns * width
         for j in range(n_episodes):
-            row, place = waiting[j, 0] * n_columns, episode[j * n_steps * width : (j + 1) * n_steps * width]
+            row, place = record + waiting[j, 0] * n_columns * width, targets[k] + j * n_steps * width
             length = waiting[j, 2]
             first = (waiting[j, 1] - length + n_columns) % n_columns
             unbroken = min(length, n_columns - first)  # steps up to the last column, after which the ring goes on
-            _copy_bytes(record[(row + first) * width : (row + first + unbroken) * width], place)
-            _copy_bytes(record[row * width : (row + length - unbroken) * width], place[unbroken * width :])
-            if k < len(ends):
-                _copy_bytes(ends[k][j], place[length * width :])
+            move_bytes(place, row + first * width, unbroken * width)
+            move_bytes(place + unbroken * width, row, (length - unbroken) * width)
+            if is_seen:
+                move_bytes(place + length * width, seen[k, 3] + j * width, width)
                 length += 1
-            _copy_bytes(record[n_battles * n_columns * width :][: (n_steps - length) * width], place[length * width :])
-
-
-@inlined
-def _copy_bytes(source: Any, target: Any) -> None:
-    # Of arrays that begin where the copy does: an index that is a sum might be negative for all the compiler knows.
-    for i in range(len(source)):
-        target[i] = source[i]
+            move_bytes(place + length * width, padding, (n_steps - length) * width)
