@@ -17,8 +17,11 @@ from torch._C._functorch import is_batchedtensor
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Nothing allocates, so references need not be counted. Sums of products may be rounded once instead of twice.
-_OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy", "_nrt": False, "fastmath": {"contract"}}
+# Nothing allocates, so references need not be counted. Sums of products may be rounded once instead of twice. C calls
+# none of them.
+_OPTIONS: Final[dict[str, Any]] = {
+    "nogil": True, "error_model": "numpy", "_nrt": False, "fastmath": {"contract"}, "no_cfunc_wrapper": True,
+}  # fmt: skip
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:

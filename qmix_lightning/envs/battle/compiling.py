@@ -25,12 +25,12 @@ SOURCES: Final = zlib.crc32(
 calls; as a kernel's default argument the digest is part of its signature, so that stale machine code is never taken
 from the cache. All kernels have the same: in each process numba is quick with the first default only that it meets."""
 
-_OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy", "_nrt": False}
+_OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function for use inside kernels only: made callable from Python, each would take long to compile."""
-    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_OPTIONS}
+    options: dict[str, Any] = {"no_cpython_wrapper": True, **_OPTIONS}
     dispatcher: Any = njit(forceinline=True, **options)(function)
     dispatcher.__class__ = _Inlined
     return cast(Callable[P, R], dispatcher)
