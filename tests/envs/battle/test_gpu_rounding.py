@@ -152,6 +152,19 @@ def test_code_comes_from_disk_as_it_was_compiled(launches, monkeypatch):
     assert later.code["_show"] == launches.code["_show"]
 
 
+def test_nothing_is_fused_in_code_that_cannot_be_kept_either(launches, tmp_path, monkeypatch, caplog):
+    def no_disk(self):
+        raise OSError("no space left")
+
+    later = pretend(monkeypatch, tmp_path)
+    monkeypatch.setattr(type(gpu._show), "enable_caching", no_disk)
+    monkeypatch.setattr(gpu._show, "specializations", {})
+    monkeypatch.setattr(ptx, "C_COMPILER", None)
+    make("battle/MMM", num_envs=2, device="cuda")._arena.show()
+    assert caplog.messages == ["Code for the GPU is compiled anew in each process: OSError: no space left"]
+    assert arithmetic(later.code["_show"]) == arithmetic(launches.code["_show"])
+
+
 @needs_c
 @pytest.mark.parametrize(
     ("name", "options"),
