@@ -299,13 +299,18 @@ def _unfused() -> Iterator[None]:
     NVVM fuses the two unless told otherwise (``-fma=0``), and numba-cuda has no option for it.
     """
     with _COMPILING:  # or one thread would take back what another one's code is still to be compiled with
-        nvvm: Any = import_module("numba.cuda.cudadrv.nvvm")
-        compile_ir = nvvm.compile_ir
-        nvvm.compile_ir = partial(compile_ir, fma=0)
+        nvvm: Any = None
+        try:
+            nvvm = import_module("numba.cuda.cudadrv.nvvm")
+            compile_ir, nvvm.compile_ir = nvvm.compile_ir, partial(nvvm.compile_ir, fma=0)
+        except (ImportError, AttributeError) as error:  # another version of numba-cuda
+            _LOG.warning("Battles on a GPU are the CPU's up to rounding only: %s: %s", type(error).__name__, error)
+            nvvm = None
         try:
             yield
         finally:
-            nvvm.compile_ir = compile_ir
+            if nvvm is not None:
+                nvvm.compile_ir = compile_ir
 
 
 def _array(tensor: Tensor, dtype: np.dtype[Any] | None = None) -> Any:

@@ -138,6 +138,15 @@ def test_otherwise_products_would_be_fused_with_sums(launches, tmp_path, monkeyp
         assert unlike_a_cpu(fused.code["_show"]) != {}
 
 
+def test_a_compiler_that_cannot_be_told_is_left_as_it_is_and_the_reason_logged(monkeypatch, caplog):
+    monkeypatch.delattr(nvvm, "compile_ir")
+    with gpu._unfused():
+        pass
+    assert not hasattr(nvvm, "compile_ir")
+    (line,) = caplog.messages
+    assert line.startswith("Battles on a GPU are the CPU's up to rounding only: AttributeError: module")
+
+
 def test_nothing_is_optimised_once_more_while_it_is_linked(launches):
     for special in launches.ready.values():
         (compiled,) = special.overloads.values()
