@@ -4,6 +4,10 @@ numba compiles the simulator's functions for the GPU when a kernel here calls th
 where it is, and everything runs on torch's current stream, so that steps can be captured in a CUDA graph once a first
 one has compiled them.
 
+They are the CPU's battles, bit for bit: both processors round every sum, product, quotient and square root to the
+nearest number, and code for the GPU is compiled without multiply-adds, which round only once (:func:`_unfused`). Only
+cones (``conic_fov``) ask for more, an arc tangent, whose last bits are NVIDIA's here and the C library's there.
+
 Under numba's CUDA simulator (``NUMBA_ENABLE_CUDASIM=1``, set before numba is imported) the kernels run as Python on the
 CPU, and call the machine code of the CPU.
 """
@@ -12,8 +16,12 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from importlib import import_module
+from inspect import signature
+from threading import RLock
 from types import FunctionType
 from typing import Any, Final, NamedTuple
 
@@ -48,6 +56,11 @@ WARP: Final = 32
 SEEN_AT_ONCE: Final = 16_384
 """Threads that look at recorded battles; each needs the memory of a battle."""
 
+_OPTIONS: Final = {"lto": False} if "lto" in signature(cuda.jit).parameters else {}
+"""Code that is optimised once more while it is linked is fused then, whatever NVVM was told; see :func:`_unfused`."""
+
+_COMPILING: Final = RLock()
+
 
 class Calls(NamedTuple):
     """What a call of a kernel is told, always at the same place, as a graph needs it."""
@@ -65,7 +78,7 @@ def _kernel(function: Callable[..., None]) -> Any:
     """
     # After which the file of its code is named: see SOURCES.
     function.__qualname__ += f"_{SOURCES:08x}"
-    return cuda.jit(function)
+    return cuda.jit(function, **_OPTIONS)
 
 
 def _for_a_thread(kernel: Any) -> Any:
@@ -262,12 +275,13 @@ def _specialised(kernel: Any, arguments: tuple[Any, ...]) -> Any:
     key = kernel, torch.cuda.get_device_capability(), tuple(map(kernel.typeof_pyval, arguments))
     if key not in _READY:
         special = type(kernel)(kernel.py_func, targetoptions=kernel.targetoptions)
-        try:
-            special.enable_caching()
-            special.compile(key[-1])
-        except Exception as error:  # whatever a disk, or another version of numba-cuda, has against it
-            _LOG.warning("Code for the GPU is compiled anew in each process: %s: %s", type(error).__name__, error)
-            special = kernel.specialize(*arguments)
+        with _unfused():
+            try:
+                special.enable_caching()
+                special.compile(key[-1])
+            except Exception as error:  # whatever a disk, or another version of numba-cuda, has against it
+                _LOG.warning("Code for the GPU is compiled anew in each process: %s: %s", type(error).__name__, error)
+                special = kernel.specialize(*arguments)
         special.disable_compile()
         special._specialized = True
         _READY[key] = special
@@ -276,6 +290,27 @@ def _specialised(kernel: Any, arguments: tuple[Any, ...]) -> Any:
 
 _READY: Final[dict[Any, Any]] = {}
 """Kernels by the GPU's generation and the types of their arguments."""
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Meanwhile, compile products to be rounded before something is added to them, as the CPU's are.
+
+    NVVM fuses the two unless told otherwise (``-fma=0``), and numba-cuda has no option for it.
+    """
+    with _COMPILING:  # or one thread would take back what another one's code is still to be compiled with
+        nvvm: Any = None
+        try:
+            nvvm = import_module("numba.cuda.cudadrv.nvvm")
+            compile_ir, nvvm.compile_ir = nvvm.compile_ir, partial(nvvm.compile_ir, fma=0)
+        except (ImportError, AttributeError) as error:  # another version of numba-cuda
+            _LOG.warning("Battles on a GPU are the CPU's up to rounding only: %s: %s", type(error).__name__, error)
+            nvvm = None
+        try:
+            yield
+        finally:
+            if nvvm is not None:
+                nvvm.compile_ir = compile_ir
 
 
 def _array(tensor: Tensor, dtype: np.dtype[Any] | None = None) -> Any:

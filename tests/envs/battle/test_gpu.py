@@ -23,24 +23,23 @@ pytestmark = pytest.mark.skipif(
 needs_gpu = pytest.mark.skipif(SIMULATED or not GPU, reason="numba's CUDA simulator knows no streams and graphs")
 
 
-def assert_same(one, two):
-    """Equal to the bit under the simulator, which calls the CPU's own code, and up to rounding on a GPU."""
+def assert_same(one, two, atol=0.0):
     assert set(one.keys(True, True)) == set(two.keys(True, True))
     for key in one.keys(True, True):
-        tolerance = {"rtol": 0, "atol": 0 if SIMULATED else 1e-4}
-        torch.testing.assert_close(one[key].cpu(), two[key].cpu(), msg=lambda m, key=key: f"{key}: {m}", **tolerance)
+        told = {"msg": lambda m, key=key: f"{key}: {m}"}
+        torch.testing.assert_close(one[key].cpu(), two[key].cpu(), rtol=0, atol=atol, **told)
 
 
-def play(envs, steps, seed=0):
+def play(envs, steps, seed=0, atol=0.0):
     """Play the same random actions in several environments, with restarts, and compare what they show."""
     generator = torch.Generator().manual_seed(seed)
     views = [env.reset() for env in envs]
     ended = 0
     for _ in range(steps):
-        assert_same(*views)
+        assert_same(*views, atol)
         action = random_legal(views[0], generator, fierce=0.7)
         outcomes = [env.step(action.to(view[UNITS].device)) for env, view in zip(envs, views, strict=True)]
-        assert_same(*outcomes)
+        assert_same(*outcomes, atol)
         done = outcomes[0]["done"][:, 0].cpu() | (torch.rand(envs[0].num_envs, generator=generator) < 0.05)
         ended += int(done.sum())
         views = [env.reset(done.to(outcome[UNITS].device)) for env, outcome in zip(envs, outcomes, strict=True)]
@@ -59,7 +58,8 @@ def play(envs, steps, seed=0):
 )
 def test_the_same_seed_plays_the_same_battles_as_on_the_cpu(name, steps, options):
     envs = [make(f"battle/{name}", num_envs=3, seed=4, device=device, **options) for device in ("cpu", "cuda")]
-    assert play(envs, steps) > 0
+    # Cones compare arc tangents, whose last bits differ on a GPU; the simulator calls the CPU's own code.
+    assert play(envs, steps, atol=1e-4 if "conic_fov" in options and not SIMULATED else 0.0) > 0
 
 
 def test_it_keeps_the_contract_of_environments():
