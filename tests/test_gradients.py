@@ -28,7 +28,7 @@ def fit(*callbacks, kind=Learner, updates=3, skip=False, optimizer="adam", **opt
     learner = kind(data.spec, small_agent, small_mixer, optimizer=optimizer)
     trainer = quiet_trainer(updates, callbacks=list(callbacks), **options)
     if skip:
-        skip_empty_hooks(trainer, learner, data)
+        skip_empty_hooks(trainer, learner)
     trainer.fit(learner, data)
     return learner
 

@@ -7,7 +7,7 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.profilers import Profiler
 
 PER_BATCH: Final = (
@@ -16,27 +16,22 @@ PER_BATCH: Final = (
 )  # fmt: skip
 """Hooks of callbacks and modules that are called with every batch of training."""
 
-TRANSFERS: Final = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-"""Hooks that a module and its data share, of which Lightning calls one, with every batch."""
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's mallopt, as malloc.h numbers them."""
 
 _NOTHING: Final = nullcontext()
 
 
-def skip_empty_hooks(trainer: Trainer, module: LightningModule, data: LightningDataModule | None = None) -> None:
+def skip_empty_hooks(trainer: Trainer, module: LightningModule) -> None:
     """Have Lightning pass over the hooks of every batch that a callback or the module has left as they are.
 
     With each batch it calls six hooks of every callback, most of them empty, each in a context of its profiler and
     under a name put together for it: 84 calls with the 14 callbacks of the command line, and a quarter of what
     Lightning takes. It leaves out what is not callable: empty hooks become None, in these objects, not their classes.
-    So do, of the hooks that module and data share, those of the one that Lightning compares and does not call.
 
     Args:
         trainer: Whose callbacks they are.
         module: What it trains.
-        data: Where its batches come from.
 
     Example:
         >>> class Mute(Callback):
@@ -52,12 +47,6 @@ def skip_empty_hooks(trainer: Trainer, module: LightningModule, data: LightningD
         for hook in PER_BATCH:
             if getattr(type(owner), hook) is getattr(base, hook):
                 owner.__dict__.setdefault(hook, None)
-    if data is not None:
-        for hook in TRANSFERS:
-            if getattr(type(data), hook) is getattr(LightningDataModule, hook):
-                data.__dict__.setdefault(hook, None)
-            elif getattr(type(module), hook) is getattr(LightningModule, hook):
-                module.__dict__.setdefault(hook, None)
 
 
 def keep_freed_memory(trim: int = 256 << 20, mmap: int = 32 << 20) -> bool:

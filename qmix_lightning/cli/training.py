@@ -176,7 +176,7 @@ class QMixCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Refuse what could not be trained or evaluated before anything is written."""
-        skip_empty_hooks(self.trainer, self.model, self.datamodule)
+        skip_empty_hooks(self.trainer, self.model)
         if self.subcommand == "fit":
             keep_freed_memory()
             self._refuse_unknown_monitor()

@@ -4,11 +4,10 @@ import sys
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.profilers import PassThroughProfiler
 
-from qmix_lightning.cli.overhead import PER_BATCH, TRANSFERS, NoProfiler, skip_empty_hooks
-from qmix_lightning.datamodule import ReplayDataModule
+from qmix_lightning.cli.overhead import PER_BATCH, NoProfiler, skip_empty_hooks
 from tests.training import LIGHTNINGS_OWN_WARNING, quiet_trainer, small_data, small_learner
 
 pytestmark = pytest.mark.filterwarnings(LIGHTNINGS_OWN_WARNING)
@@ -28,7 +27,7 @@ def fit(*, skip, callbacks):
     data = small_data()
     learner, trainer = small_learner(data), quiet_trainer(3, callbacks=callbacks)
     if skip:
-        skip_empty_hooks(trainer, learner, data)
+        skip_empty_hooks(trainer, learner)
     trainer.fit(learner, data)
     return learner
 
@@ -53,30 +52,6 @@ def test_hooks_that_do_something_stay_and_empty_ones_go_in_the_object_alone():
     assert [hook for hook in PER_BATCH if getattr(module, hook) is not None] == ["on_after_backward"]
     assert [hook for hook in PER_BATCH if getattr(diary, hook) is not None] == ["on_before_backward"]
     assert all(callable(getattr(Diary(), hook)) for hook in PER_BATCH)
-
-
-class Moving(LightningDataModule):
-    def on_after_batch_transfer(self, batch, dataloader_idx):
-        return batch
-
-
-class Moved(LightningModule):
-    def transfer_batch_to_device(self, batch, device, dataloader_idx):
-        return batch
-
-
-def test_of_the_hooks_that_module_and_data_share_one_of_each_stays():
-    kept = {
-        (LightningModule, LightningDataModule): (TRANSFERS, ()),
-        (LightningModule, Moving): (TRANSFERS[:2], TRANSFERS[2:]),
-        (Moved, Moving): (TRANSFERS[:2], TRANSFERS[2:]),
-        (Moved, ReplayDataModule): ((TRANSFERS[0], TRANSFERS[1], TRANSFERS[2]), (TRANSFERS[1],)),
-    }
-    for (module_type, data_type), expected in kept.items():
-        module, data = module_type(), data_type()
-        skip_empty_hooks(quiet_trainer(1), module, data)
-        found = (tuple(hook for hook in TRANSFERS if callable(getattr(owner, hook))) for owner in (module, data))
-        assert tuple(found) == expected
 
 
 @pytest.mark.parametrize("profiler", [NoProfiler, PassThroughProfiler])
