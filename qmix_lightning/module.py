@@ -24,6 +24,7 @@ from qmix_lightning.checkpointing import refuse_other_networks, refuse_other_tas
 from qmix_lightning.exploration.epsilon_greedy_policy import EpsilonGreedyPolicy
 from qmix_lightning.exploration.policy_stage import PolicyStage
 from qmix_lightning.exploration.schedules import linear
+from qmix_lightning.gradients import forget_gradients, may_forget_early
 from qmix_lightning.logger import write
 from qmix_lightning.metrics.outcome import Deaths, EpisodeLength, EpisodeReturn, WinRate, final_value
 from qmix_lightning.mixers.base import Mixer
@@ -154,6 +155,7 @@ class QLearner(LightningModule):
         self._agent_of: tuple[Any, Any] = None, None
         self._snapshot: EpsilonGreedyPolicy | None = None
         self._found: dict[str, Tensor] = {}
+        self._forgets = self._forgot = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute: which hook Lightning is in, thirty times a step, without asking if it is a parameter."""
@@ -235,13 +237,20 @@ class QLearner(LightningModule):
 
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
         """Loss of a batch of replayed episodes ``[B, L + 1]``, of which other processes may have other parts."""
+        trainer = self.trainer
+        if self._forgets and batch_idx % trainer.accumulate_grad_batches == 0:
+            # Lightning would after the pass forward, which so finds their memory free, as in a loop of one's own.
+            forget_gradients(trainer.optimizers[0])
+            self._forgot = True
         out = self._graphed(batch)
         loss: Tensor = out["loss"]
         steps: Tensor | float = 1.0
-        if self.trainer.world_size > 1:
+        if trainer.world_size > 1:
             steps, weight = self._shares(batch, loss.dtype)
             loss = loss * weight
-        if self._is_logging_step():
+        # Logging a scalar costs as much as a small network's update; Lightning writes at these steps only anyway.
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every > 0 and (trainer.global_step + 1) % every == 0:
             error = batch[TD_ERROR].sqrt()[batch[MASK]].mean()
             means = {"td_error": error, "value": out["value"], "target": out["target"]}
             self._found = {"loss": loss.detach(), **{name: mean * steps for name, mean in means.items()}}
@@ -267,6 +276,12 @@ class QLearner(LightningModule):
             self._log_train(**self._found, grad_norm=norm)
             self._found = {}
 
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Forget the gradients, unless the training step did."""
+        if not self._forgot:
+            optimizer.zero_grad()
+        self._forgot = False
+
     def setup(self, stage: str) -> None:
         """Look at how the trainer computes.
 
@@ -278,6 +293,10 @@ class QLearner(LightningModule):
                 "Expected a precision in which QLearner can learn, got 16-true: steps of its optimizer vanish or"
                 " overflow in float16, and nothing scales its gradients. Take 16-mixed, bf16-mixed or bf16-true."
             )
+
+    def on_train_start(self) -> None:
+        """Look at who looks at gradients."""
+        self._forgets = may_forget_early(self.trainer, QLearner)
 
     def configure_optimizers(self) -> Any:
         """One optimizer for agent and mixer, and the decay of its learning rate if there is one."""
@@ -368,11 +387,6 @@ class QLearner(LightningModule):
     def _summarise(self) -> None:
         played = {name: metric for name, metric in self.metrics.items() if metric.update_called}
         self.evaluation = {name: (float(metric.compute()), *metric.interval()) for name, metric in played.items()}
-
-    def _is_logging_step(self) -> bool:
-        # Logging a scalar costs as much as a small network's update; Lightning writes at these steps only anyway.
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return every > 0 and (self.global_step + 1) % every == 0
 
     def _log_train(self, **scalars: Tensor) -> None:
         values = torch.stack(list(scalars.values())).detach()

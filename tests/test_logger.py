@@ -2,8 +2,10 @@ import io
 
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
 from qmix_lightning.logger import EnvStepLogger
 
@@ -29,6 +31,30 @@ def test_without_a_monitor_to_tell_them_it_writes_against_the_updates(tmp_path):
     logger.log_metrics({"val/return": 1.0}, step=4)
     logger.finalize("success")
     assert points(tmp_path / "game" / "version_0", "val/return") == [(4, 1.0)]
+
+
+def test_scalars_that_come_together_are_one_record_and_lightnings_points(tmp_path):
+    folders = []
+    scalars = {"a/one": 0.1, "two": 3, "three": torch.tensor([1e30]), "four": float("nan"), "five": True}
+    for kind, version in ((EnvStepLogger, "ours"), (TensorBoardLogger, "theirs")):
+        logger = kind(name="game", save_dir=str(tmp_path), version=version)
+        logger.log_metrics(scalars, step=640)
+        logger.log_metrics({}, step=641)
+        logger.finalize("success")
+        folders.append(tmp_path / "game" / version)
+    ours, theirs = ({tag: points(folder, tag) for tag in scalars} for folder in folders)
+    assert str(ours) == str(theirs)
+    (path,) = folders[0].glob("events.*")
+    assert len(list(LegacyEventFileLoader(str(path)).Load())) == 2, "the version of the file, and one record"
+
+
+def test_what_is_no_number_is_written_as_lightning_does(tmp_path):
+    logger = EnvStepLogger("game", str(tmp_path), version="mine")
+    logger.log_metrics({"both": {"one": 1.0, "two": 2.0}}, step=4)
+    with pytest.raises(ValueError, match="you tried to log words which is currently not supported"):
+        logger.log_metrics({"some": "words"})
+    logger.finalize("success")
+    assert points(tmp_path / "game" / "mine" / "both_one", "both") == [(4, 1.0)]
 
 
 def test_every_run_has_a_folder_of_its_own(tmp_path):

@@ -5,6 +5,7 @@ from qmix_lightning.callbacks.dashboard import CockpitLayout, cockpit
 from qmix_lightning.callbacks.evaluation import EvaluationMonitor
 from qmix_lightning.callbacks.film import BattleFilm
 from qmix_lightning.callbacks.hyperparameters import HyperParameters
+from qmix_lightning.callbacks.last import LastCheckpoint
 from qmix_lightning.callbacks.monitor import TrainingMonitor
 from qmix_lightning.callbacks.networks import NetworkMonitor
 from qmix_lightning.callbacks.priorities import ReplayPriorities
@@ -22,6 +23,7 @@ __all__ = [
     "EnvStepSchedule",
     "EvaluationMonitor",
     "HyperParameters",
+    "LastCheckpoint",
     "NetworkMonitor",
     "ReplayMonitor",
     "ReplayPriorities",

@@ -71,8 +71,10 @@ class BattleProgress(ProgressBar):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Draw, a few times a second."""
+        if self._bar is None or self._bar.disable:
+            return
         now = time.perf_counter()
-        if self._bar is not None and now - self._shown >= _REFRESH_SECONDS:
+        if now - self._shown >= _REFRESH_SECONDS:
             self._shown = now
             self._bar.update(self._task, completed=trainer.global_step, figures=self._figures(trainer))
 

@@ -21,7 +21,14 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
 
-from qmix_lightning.callbacks import BattleFilm, BattleProgress, BestCheckpoint, ReplayPriorities, cockpit
+from qmix_lightning.callbacks import (
+    BattleFilm,
+    BattleProgress,
+    BestCheckpoint,
+    LastCheckpoint,
+    ReplayPriorities,
+    cockpit,
+)
 from qmix_lightning.checkpointing import AtomicCheckpointIO
 from qmix_lightning.cli.overhead import NoProfiler, keep_freed_memory, skip_empty_hooks
 from qmix_lightning.cli.resume import WORDS, checkpoint_of, newest_run
@@ -143,21 +150,10 @@ class QMixCLI(LightningCLI):
         own = [type(callback) for callback in asked["callbacks"] or []]
         if self.datamodule.prioritised and ReplayPriorities not in own:
             callbacks.append(ReplayPriorities())
-        # Lightning's save_last writes only when the best is written, which can be long before the end. Two, so that one
-        # is there whatever happens to the other.
-        folder = self._get(self.config, "checkpoint")["dirpath"]
-        callbacks.append(
-            ModelCheckpoint(
-                folder,
-                "last-{step}",
-                monitor="step",
-                mode="max",
-                save_top_k=2,
-                # Without evaluations, when they would be.
-                every_n_train_steps=asked["val_check_interval"] if asked["limit_val_batches"] == 0 else None,
-                enable_version_counter=False,
-            )
-        )
+        # Lightning's save_last writes only when the best is written, which can be long before the end. Without
+        # evaluations, when they would be.
+        every = asked["val_check_interval"] if asked["limit_val_batches"] == 0 else None
+        callbacks.append(LastCheckpoint(self._get(self.config, "checkpoint")["dirpath"], every))
         self.trainer_defaults["callbacks"] = callbacks
         plugins = asked["plugins"] or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
