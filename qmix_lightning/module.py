@@ -9,7 +9,6 @@ from inspect import signature
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins import MixedPrecision, Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from tensordict import TensorDict
@@ -24,7 +23,7 @@ from qmix_lightning.checkpointing import refuse_other_networks, refuse_other_tas
 from qmix_lightning.exploration.epsilon_greedy_policy import EpsilonGreedyPolicy
 from qmix_lightning.exploration.policy_stage import PolicyStage
 from qmix_lightning.exploration.schedules import linear
-from qmix_lightning.gradients import forget_gradients, may_forget_early
+from qmix_lightning.gradients import ForgetsFirst
 from qmix_lightning.logger import write
 from qmix_lightning.metrics.outcome import Deaths, EpisodeLength, EpisodeReturn, WinRate, final_value
 from qmix_lightning.mixers.base import Mixer
@@ -51,7 +50,7 @@ OUTCOMES = {"win_rate": "battle_won", "dead_allies": "dead_allies", "dead_enemie
 """Figures of an evaluation, beside return and length, and the entry of ``("next", "info")`` each is counted from."""
 
 
-class QLearner(LightningModule):
+class QLearner(ForgetsFirst):
     """Trains agents that share one network, and a mixer of their values, on replayed episodes.
 
     The loss owns the parameters of agent and mixer and their target copies; the module adds what Lightning asks for:
@@ -155,7 +154,6 @@ class QLearner(LightningModule):
         self._agent_of: tuple[Any, Any] = None, None
         self._snapshot: EpsilonGreedyPolicy | None = None
         self._found: dict[str, Tensor] = {}
-        self._forgets = self._forgot = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute: which hook Lightning is in, thirty times a step, without asking if it is a parameter."""
@@ -238,10 +236,7 @@ class QLearner(LightningModule):
     def training_step(self, batch: TensorDict, batch_idx: int) -> Tensor:
         """Loss of a batch of replayed episodes ``[B, L + 1]``, of which other processes may have other parts."""
         trainer = self.trainer
-        if self._forgets and batch_idx % trainer.accumulate_grad_batches == 0:
-            # Lightning would after the pass forward, which so finds their memory free, as in a loop of one's own.
-            forget_gradients(trainer.optimizers[0])
-            self._forgot = True
+        self.forget(batch_idx)
         out = self._graphed(batch)
         loss: Tensor = out["loss"]
         steps: Tensor | float = 1.0
@@ -276,12 +271,6 @@ class QLearner(LightningModule):
             self._log_train(**self._found, grad_norm=norm)
             self._found = {}
 
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Forget the gradients, unless the training step did."""
-        if not self._forgot:
-            optimizer.zero_grad()
-        self._forgot = False
-
     def setup(self, stage: str) -> None:
         """Look at how the trainer computes.
 
@@ -293,10 +282,6 @@ class QLearner(LightningModule):
                 "Expected a precision in which QLearner can learn, got 16-true: steps of its optimizer vanish or"
                 " overflow in float16, and nothing scales its gradients. Take 16-mixed, bf16-mixed or bf16-true."
             )
-
-    def on_train_start(self) -> None:
-        """Look at who looks at gradients."""
-        self._forgets = may_forget_early(self.trainer, QLearner)
 
     def configure_optimizers(self) -> Any:
         """One optimizer for agent and mixer, and the decay of its learning rate if there is one."""
