@@ -12,7 +12,7 @@ from qmix_lightning.agents.inference import GRUInference
 from qmix_lightning.agents.inputs import AgentInput, checked_is_init
 from qmix_lightning.functional.packing import Packing
 from qmix_lightning.functional.precision import in_its_precision
-from qmix_lightning.functional.stages import Stage
+from qmix_lightning.functional.stages import Stage, is_own
 from qmix_lightning.spec import TaskSpec
 
 
@@ -82,15 +82,15 @@ class GRUAgent(AbstractAgent):
         after: Tensor,
     ) -> tuple[Stage, Callable[[], bool]] | None:
         """What :meth:`infer` does, as a stage of a compiled loop, under the same conditions."""
-        if type(self).step is not GRUAgent.step or type(self).infer is not GRUAgent.infer:
-            return None
         if not self._inference.fits():
             self._inference = GRUInference(self)
         inference, passed_over = self._inference, self.no_op_is_final
 
         def stays() -> bool:
             return (
-                inference.fits()
+                type(self).step is GRUAgent.step
+                and is_own(self, "infer", _INFER)
+                and inference.fits()
                 and inference.takes(observation, last_action, memory)
                 and self.no_op_is_final == passed_over
             )
@@ -157,3 +157,6 @@ class GRUAgent(AbstractAgent):
         # Looked up one by one: all_weights takes half as long as the cell of 16 battles.
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         return torch.gru_cell(x, memory, *[getattr(self.gru, name) for name in names])
+
+
+_INFER = GRUAgent.infer

@@ -205,6 +205,15 @@ def must_cut(waits: Any, waiting: Any, n_battles: int) -> bool:
 
 
 @kernel
+def overdue(length: Any, limit: int) -> bool:
+    """Whether an episode goes on after its limit; of a :class:`Book`."""
+    late = False
+    for b in range(len(length)):
+        late |= length[b] >= limit
+    return late
+
+
+@kernel
 def write_step(book: Any, column: int, following: int) -> int:
     """Write down what came of a step, and in the column after it what was seen then.
 
@@ -218,9 +227,8 @@ def write_step(book: Any, column: int, following: int) -> int:
     """
     came, came_records, seen, seen_records, done, length, limit, over, waiting, ends, waits = book
     n_columns = (came_records[0].shape[0] - limit - 1) // len(length)
-    for b in range(len(length)):
-        if length[b] >= limit:
-            return -1
+    if overdue(length, limit):
+        return -1
     for k in range(len(came)):
         _copy(came[k], came_records[k], column, n_columns)
     for k in range(len(seen)):
