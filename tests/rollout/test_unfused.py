@@ -4,10 +4,12 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from numba import njit
 
 from qmix_lightning.envs.battle.env import BattleEnvironment
 from qmix_lightning.envs.registry import make
 from qmix_lightning.exploration.epsilon_greedy_policy import EpsilonGreedyPolicy
+from qmix_lightning.functional.stages import stage_of
 from qmix_lightning.module import QLearner
 from qmix_lightning.rollout.batched import BatchedRollout
 from tests.rollout.test_fused import assert_same, is_fused, learner_of, rollout_of
@@ -291,6 +293,63 @@ def test_an_interrupted_call_has_played_what_it_has_played():
         each.step(learner, explore=True, times=30)
         each.episodes = 0
     assert_same(rollout.state_dict(), other.state_dict())
+
+
+class Stubborn:
+    """Does what is legal if it is asked, and nothing at all by its stage."""
+
+    most = 8
+
+    def initial_memory(self, battles):
+        return torch.zeros(battles, 3, 1)
+
+    def act(self, observation, action_mask, last_action, memory, *, env_steps=None, generator=None):
+        return action_mask.int().argmax(-1), memory
+
+    def stage(self, observation, action_mask, last_action, memory, *, explore):
+        plan = Stubborn()
+        plan.stage = stage_of(do_nothing, last_action.numpy())
+        return plan
+
+    def stays(self):
+        return True
+
+    def prepare(self, env_steps, generator):
+        return 8
+
+    def take_back(self, n_calls):
+        self.left = n_calls
+
+
+@njit
+def do_nothing(last_action):
+    last_action[:] = 0
+    return -1
+
+
+@njit
+def say_no(_):
+    return 0
+
+
+class Refusing(BattleEnvironment):
+    def stages(self, action, which):
+        return super().stages(action, which)._replace(advance=stage_of(say_no, action.numpy()))
+
+
+def test_an_illegal_action_of_a_stage_is_raised_as_of_a_call():
+    rollout = rollout_of()
+    with pytest.raises(ValueError, match=r"Agent 0 of battle 0 cannot take action 0; legal are"):
+        rollout.step(Stubborn(), explore=True, times=20)
+    assert is_fused(rollout)
+    assert rollout.env_steps == 2 * 4
+    assert rollout._fused._plan.left == 1
+
+
+def test_an_environment_whose_stage_refuses_what_it_plays_is_told_so():
+    rollout = BatchedRollout(Refusing("3m", num_envs=4, seed=3))
+    with pytest.raises(RuntimeError, match="A stage of Refusing refused a step that its method step plays"):
+        rollout.step(learner_of(rollout.env), explore=True, times=20)
 
 
 def test_what_another_policy_was_shown_is_not_written_over():
