@@ -11,7 +11,7 @@ from tensordict import TensorDict
 from torch import Generator, Tensor
 
 from qmix_lightning.envs.base import AbstractEnvironment
-from qmix_lightning.functional.compiling import kernel_over, readable
+from qmix_lightning.functional.compiling import kernel_over, may_compute, readable
 from qmix_lightning.functional.stages import call, is_own
 from qmix_lightning.rollout.episodes import EpisodeRecorder
 from qmix_lightning.rollout.recording import must_cut, overdue, write_rows, write_step
@@ -51,7 +51,7 @@ class FusedSteps:
         fresh: Tensor,
     ) -> None:
         self._policy, self._explore, self._recorder, self._views = policy, explore, recorder, recorder.views
-        self._env, self._stay, self.played = env, _always, 0
+        self._env, self._stay, self._tried, self.played = env, _always, may_compute(), 0
         self.memory, self.last_action, self._fresh = memory.clone(), last_action.clone(), fresh.clone()
         self._around: Callable[[], AbstractContextManager[object]] = nullcontext
         self._progress = np.zeros(2, dtype=np.int64)
@@ -76,7 +76,8 @@ class FusedSteps:
         if not same or self._views is not recorder.views:
             return False
         if self._plan is None:
-            return True
+            # What autocast kept from compiled loops may be theirs after it.
+            return self._tried or not may_compute()
         alike = _alike(memory, self.memory) and _alike(fresh, self._fresh)
         return alike and is_own(policy, "stage") and self._plan.stays() and is_own(env, "stages") and self._stay()
 

@@ -367,6 +367,16 @@ def test_what_another_policy_was_shown_is_not_written_over():
     assert torch.equal(shown[0], before)
 
 
+def test_after_autocast_compiled_loops_play_again():
+    rollout = rollout_of()
+    learner = learner_of(rollout.env)
+    with torch.autocast("cpu", torch.bfloat16):
+        rollout.step(learner, explore=True, times=6)
+    assert not is_fused(rollout)
+    rollout.step(learner, explore=True, times=6)
+    assert is_fused(rollout)
+
+
 def test_no_steps_are_played_less_than_none_times():
     rollout = rollout_of()
     learner = learner_of(rollout.env)
