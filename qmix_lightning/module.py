@@ -23,6 +23,7 @@ from qmix_lightning.checkpointing import refuse_other_networks, refuse_other_tas
 from qmix_lightning.exploration.epsilon_greedy_policy import EpsilonGreedyPolicy
 from qmix_lightning.exploration.policy_stage import PolicyStage
 from qmix_lightning.exploration.schedules import linear
+from qmix_lightning.functional.stages import is_own
 from qmix_lightning.gradients import ForgetsFirst
 from qmix_lightning.logger import write
 from qmix_lightning.metrics.outcome import Deaths, EpisodeLength, EpisodeReturn, WinRate, final_value
@@ -210,13 +211,15 @@ class QLearner(ForgetsFirst):
         policy = EpsilonGreedyPolicy(agent, agent, self.epsilon, self._autocast)
         return policy.act(observation, action_mask, last_action, memory, env_steps=env_steps, generator=generator)
 
+    _act = act  # as it is defined here
+
     def stage(self, *tensors: Tensor, explore: bool) -> PolicyStage | None:
         """What :meth:`act` does with tensors that stay where they are; see :class:`~qmix_lightning.spec.Staged`."""
-        policy = self.policy
+        agent = self.agent if explore else self._greedy_agent
+        policy = EpsilonGreedyPolicy(agent, agent, lambda n: self.epsilon(n), lambda: self._autocast())  # may change
 
         def same() -> bool:
-            agents, act = (self.agent, self._greedy_agent), getattr(self.act, "__func__", None)
-            return agents == (policy.agent, policy.greedy_agent) and act is QLearner.act
+            return is_own(self, "act", QLearner._act) and agent is (self.agent if explore else self._greedy_agent)
 
         return policy.stage(*tensors, explore=explore, while_true=same) if same() else None
 

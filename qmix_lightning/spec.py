@@ -177,8 +177,16 @@ class PlannedSteps(Protocol):
         """Whether the stage still does what ``act`` would."""
         ...
 
-    def prepare(self, env_steps: Sequence[int] | None, generator: Generator | None) -> None:
-        """Draw what the next calls decide by, one for each of these ``env_steps``; None acts greedily, many times."""
+    def prepare(self, env_steps: Sequence[int] | None, generator: Generator | None) -> int:
+        """Draw what the next calls decide by, one for each of these ``env_steps``; None acts greedily.
+
+        Returns:
+            How many calls may follow; ``act`` must be asked in place of the next.
+        """
+        ...
+
+    def take_back(self, n_calls: int) -> None:
+        """Leave the generator as if only so many calls had been prepared the last time."""
         ...
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from torch import Tensor
 
 from qmix_lightning.agents.base import AbstractAgent
 from qmix_lightning.agents.inference import CompiledStep
-from qmix_lightning.functional.stages import Stage
+from qmix_lightning.functional.stages import Stage, is_own
 from qmix_lightning.spec import TaskSpec
 
 
@@ -53,23 +53,34 @@ class CompiledAgent(AbstractAgent):
     ) -> tuple[Stage, Callable[[], bool]] | None:
         """What :meth:`infer` does, as a stage of a compiled loop, under the same conditions."""
         inference, passed_over = self._bound_step(), self.no_op_is_final
-        if inference is None or type(self).infer is not CompiledAgent.infer:
-            return None
 
         def stays() -> bool:
-            takes = inference.fits() and inference.takes(observation, last_action, memory)
-            return takes and self.no_op_is_final == passed_over
+            return (
+                inference is not None
+                and self._steps_as_compiled()
+                and is_own(self, "infer", _INFER)
+                and inference.fits()
+                and inference.takes(observation, last_action, memory)
+                and self.no_op_is_final == passed_over
+            )
 
-        if not stays():
+        if inference is None or not stays():
             return None
         may = action_mask if passed_over else None
         return inference.stage(observation, last_action, memory, may, value, after), stays
 
     def _bound_step(self) -> CompiledStep | None:
         """The compiled form over the parameters where they are now; None if it is not that of this class."""
-        ours, theirs = type(self), self._owner
-        if ours.step is not theirs.step or ours.forward is not theirs.forward:
+        if not self._steps_as_compiled():
             return None
         if not self._inference.fits():
             self._inference = self.compiled(self)
         return self._inference
+
+    def _steps_as_compiled(self) -> bool:
+        ours, theirs = type(self), self._owner
+        return ours.step is theirs.step and ours.forward is theirs.forward
+
+
+_INFER: Final = CompiledAgent.infer
+"""As it is here, whatever is put in its place."""

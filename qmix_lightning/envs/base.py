@@ -24,11 +24,13 @@ class Stages(NamedTuple):
             is illegal.
         restart: Starts episodes anew, and may return anything.
         around: What is opened around a loop that calls them.
+        stay: Tells whether they still do what ``step`` and ``reset`` would, which somebody may have replaced.
     """
 
     advance: Stage
     restart: Stage
     around: Callable[[], AbstractContextManager[object]] = nullcontext
+    stay: Callable[[], bool] = lambda: True
 
 
 class AbstractEnvironment(ABC):

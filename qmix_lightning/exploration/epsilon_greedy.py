@@ -61,7 +61,11 @@ def refuse_improbable(epsilon: Any) -> None:
 
 @kernel
 def choose(value: Any, mask: Any, draws: Any, epsilon: Any, chosen: Any) -> bool:
-    """Write what follows from the draws ``[..., 2]`` in one pass; False if a row has no legal action above -∞."""
+    """Write what follows from the draws ``[..., 2]`` in one pass.
+
+    Returns:
+        False if a row has no legal action above -∞, or one of a value that is no number.
+    """
     n_actions, n_rows, found = value.shape[-1], chosen.size, True
     value, mask = value.reshape(n_rows, n_actions), mask.reshape(n_rows, n_actions)
     draws, chosen = draws.reshape(n_rows, 2), chosen.reshape(n_rows)
@@ -71,6 +75,7 @@ def choose(value: Any, mask: Any, draws: Any, epsilon: Any, chosen: Any) -> bool
             # Chosen, not branched to: a processor that guesses at masks and values takes three times as long.
             key = value[i, a] if mask[i, a] else _NOTHING
             n_legal += mask[i, a]
+            found &= key == key
             if key > best:
                 best, action = key, a
         found &= action >= 0

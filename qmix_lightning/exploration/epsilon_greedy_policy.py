@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -14,6 +13,7 @@ from qmix_lightning.agents.base import AbstractAgent
 from qmix_lightning.exploration.epsilon_greedy import epsilon_greedy
 from qmix_lightning.exploration.policy_stage import PolicyStage
 from qmix_lightning.functional.compiling import readable
+from qmix_lightning.functional.stages import is_own
 from qmix_lightning.functional.values import legal_argmax
 
 
@@ -95,24 +95,26 @@ class EpsilonGreedyPolicy:
             while_true: What the stage depends on beside this policy.
         """
         agent = self.agent if explore else self.greedy_agent
+
+        def same() -> bool:
+            now = self.agent if explore else self.greedy_agent
+            return now is agent and is_own(self, "act", _ACT) and self._in_full_precision() and while_true()
+
         fits = action_mask.shape[-1] == agent.n_actions and readable(action_mask, last_action, memory)
-        if type(self).act is not EpsilonGreedyPolicy.act or not fits or not self._in_full_precision():
+        if not (fits and same() and is_own(agent, "stage")):
             return None
         value, after = torch.empty(action_mask.shape, dtype=torch.float32), torch.empty_like(memory)
         found = agent.stage(observation, last_action, memory, action_mask, value, after)
         if found is None:
             return None
         stage, agent_stays = found
-
-        def stays() -> bool:
-            now = self.agent if explore else self.greedy_agent
-            return now is agent and self._in_full_precision() and agent_stays() and while_true()
-
-        epsilon: Callable[[int], Any] = lambda env_steps: self.epsilon(env_steps)  # noqa: E731 (it may be replaced)
-        return PolicyStage(stage, stays, epsilon, value, after, action_mask, last_action, memory)
+        tensors = value, after, action_mask, last_action, memory
+        # What tells ε may be replaced.
+        return PolicyStage(stage, lambda: same() and agent_stays(), lambda n: self.epsilon(n), *tensors)
 
     def _in_full_precision(self) -> bool:
-        return type(self.autocast()) is nullcontext
+        # Of the default dtype are the draws of exploration.
+        return type(self.autocast()) is nullcontext and torch.get_default_dtype() is torch.float32
 
     def fixed(self) -> tuple[Hashable, ...]:
         """What a graph of :meth:`act` depends on; see :class:`~qmix_lightning.spec.Replayable`."""
@@ -141,6 +143,9 @@ class EpsilonGreedyPolicy:
                 torch._foreach_copy_(ours_all, theirs_all)
             for part, model in zip(ours.modules(), theirs.modules(), strict=True):
                 part.__dict__.update(_plain_attributes(model))
+
+
+_ACT = EpsilonGreedyPolicy.act
 
 
 def _plain_attributes(part: nn.Module) -> dict[str, Hashable]:

@@ -45,31 +45,56 @@ class PolicyStage:
     ) -> None:
         self.stays, self._epsilon = stays, epsilon
         self._draws = torch.zeros(self.most, *last_action.shape, 2, dtype=torch.float32)
+        self._generator: Generator | None = None
         self._epsilons, self._now = np.zeros(self.most, dtype=np.float32), np.zeros(1, dtype=np.int64)
         arrays = (tensor.numpy() for tensor in (value, after, action_mask, last_action, memory))
         chosen = np.empty(last_action.shape, dtype=np.int64)
         self.stage = stage_of(act, agent, *arrays, self._draws.numpy(), self._epsilons, self._now, chosen)
 
-    def prepare(self, env_steps: Sequence[int] | None, generator: Generator | None) -> None:
+    def prepare(self, env_steps: Sequence[int] | None, generator: Generator | None) -> int:
         """Draw what the next calls of the stage decide by, as many as there are numbers in ``env_steps``.
 
         Args:
             env_steps: Environment steps collected before each call; None acts greedily.
             generator: As of :func:`~qmix_lightning.exploration.epsilon_greedy.epsilon_greedy`, which draws the same.
+
+        Returns:
+            How many may be made, up to the first whose ε is no probability, which the policy may say, or is a tensor.
         """
-        self._now[0] = 0
+        self._now[0], self._generator = 0, None
         if env_steps is None:
             self._epsilons.fill(0.0)
-            return
+            return self.most
+        n_calls = self._ask(env_steps)
+        self._generator = torch.default_generator if generator is None else generator
+        self._before = self._generator.get_state()
+        self._draw(n_calls)
+        return n_calls
+
+    def take_back(self, n_calls: int) -> None:
+        """Leave the generator as if only so many calls had been prepared the last time."""
+        if self._generator is not None:
+            self._generator.set_state(self._before)
+            self._draw(n_calls)
+
+    def _ask(self, env_steps: Sequence[int]) -> int:
         for t, steps in enumerate(env_steps):
-            epsilon = float(self._epsilon(steps))
-            refuse_improbable(epsilon)
-            self._epsilons[t] = epsilon
-        draws = self._draws[: len(env_steps)]
-        torch.rand(draws.shape, generator=generator, out=draws, dtype=draws.dtype)
+            try:
+                epsilon = self._epsilon(steps)
+                refuse_improbable(epsilon)
+                self._epsilons[t] = epsilon
+            except Exception:  # The policy meets it again, after the steps before it.
+                return t
+            if isinstance(epsilon, Tensor):
+                return t
+        return len(env_steps)
+
+    def _draw(self, n_calls: int) -> None:
+        draws = self._draws[:n_calls]
+        torch.rand(draws.shape, generator=self._generator, out=draws, dtype=draws.dtype)
 
 
-@kernel_over(choose)
+@kernel_over(choose, call)
 def act(
     agent: Any, value: Any, after: Any, action_mask: Any, last_action: Any, memory: Any, draws: Any, epsilons: Any,
     now: Any, chosen: Any,

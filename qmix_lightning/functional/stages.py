@@ -68,6 +68,27 @@ def stage_of(kernel: Any, *arguments: Any) -> Stage:
     return Stage(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name), arguments)
 
 
+def is_own(owner: Any, name: str, function: Any = None) -> bool:
+    """Whether a method is an object's own: neither replaced nor lent by another object that this one wraps.
+
+    Who calls a stage instead of a method goes past what anyone put in the method's place.
+
+    Args:
+        owner: The object.
+        name: Of its method.
+        function: What the method must be, as its class defines it; None if any of the object's own will do.
+
+    Example:
+        >>> numbers = Stage(0, ())
+        >>> is_own(numbers, "_replace", Stage._replace), is_own(numbers, "_replace", Stage._asdict)
+        (True, False)
+    """
+    method = getattr(owner, name, None)
+    return getattr(method, "__self__", None) is owner and (
+        function is None or getattr(method, "__func__", None) is function
+    )
+
+
 def _call(_: Any, stage: Any) -> Any:
     """Call a :class:`Stage`; for use inside kernels. It returns what the stage returns."""
     return types.int64(stage), _call_by_address

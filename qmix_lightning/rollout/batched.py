@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -60,6 +61,7 @@ class BatchedRollout(AbstractRollout):
     """
 
     _view: TensorDict
+    _seen_in: AbstractEnvironment  # whose view it is
     _memory: Tensor
     _last_action: Tensor
     _fresh: Tensor | None  # what agents remember who begin; asked once a call, between which a policy may change
@@ -111,18 +113,18 @@ class BatchedRollout(AbstractRollout):
             recorder = self._recorder
             # Who plays nothing this time must not cost another policy its graph.
             graph = self._graph_for(policy, explore) if times and isinstance(recorder, DistantRecorder) else None
-            left, per_step = times, self.env.num_envs * self.replicas
-            while left:
-                played = 1
+            left = times
+            while left > 0:
                 if graph is not None and isinstance(recorder, DistantRecorder):
                     recorder.make_room()
                     graph()
-                elif not (played := self._play_fused(policy, explore, range(left))):
+                elif played := self._play_fused(policy, explore, left, self._count):
+                    left -= played
+                    continue
+                else:
                     self._advance(policy, self.env_steps if explore else None)
-                    played = 1
-                self._playing = True
-                self.env_steps += played * per_step
-                left -= played
+                self._count(1)
+                left -= 1
             if graph is not None:
                 self.env.look()
             taken = recorder.take()
@@ -221,6 +223,7 @@ class BatchedRollout(AbstractRollout):
         kind = EpisodeRecorder if self._view.get(ACTION_MASK).device.type == "cpu" else DistantRecorder
         self._recorder = kind(self.spec, self.env.num_envs, seen)
         self._recorder.begin(self._view)
+        self._seen_in = self.env
         self._graph_of = ()
 
     def _take_over(self, policy: Policy) -> None:
@@ -249,22 +252,30 @@ class BatchedRollout(AbstractRollout):
         elif kept is not None:  # Of another kind of device, which cannot be taken up.
             self._generator.manual_seed(self.seed + self.env_steps)
 
-    def _play_fused(self, policy: Policy, explore: bool, steps: range) -> int:
+    def _count(self, steps: int) -> None:
+        if steps:
+            self._playing = True
+            self.env_steps += steps * self.env.num_envs * self.replicas
+
+    def _play_fused(self, policy: Policy, explore: bool, times: int, count: Callable[[int], None] | None = None) -> int:
         """Play steps in one compiled call; how many were played, which is none where no compiled loop can."""
         recorder, fresh = self._recorder, self._fresh_of(policy)
-        if not isinstance(recorder, EpisodeRecorder) or recorder.views is None:
+        if not isinstance(recorder, EpisodeRecorder) or recorder.views is None or self._seen_in is not self.env:
             return 0
-        if self._fused is None or not self._fused.fits(policy, explore, recorder, self._memory, fresh):
+        fused = self._fused
+        if fused is None or not fused.fits(policy, explore, self.env, recorder, self._memory, fresh):
             before = self._memory, self._last_action, fresh
-            self._fused = FusedSteps(policy, explore, self.env, recorder, self._view, *before)
-        if not self._fused.playable:
+            fused = self._fused = FusedSteps(policy, explore, self.env, recorder, self._view, *before)
+        if not fused.playable:
             return 0
-        self._fused.go_on_from(self._memory, self._last_action, fresh)
-        per_step = self.env.num_envs * self.replicas
-        played = self._fused.play([self.env_steps + step * per_step for step in steps], self._generator)
-        if played:
-            self._memory, self._last_action = self._fused.memory, self._fused.last_action
-        return played
+        fused.go_on_from(self._memory, self._last_action, fresh)
+        self._memory, self._last_action = fused.memory, fused.last_action
+        now, per_step = self.env_steps, self.env.num_envs * self.replicas
+        try:
+            return fused.play(range(now, now + times * per_step, per_step), self._generator)
+        finally:  # Also those before an error or an interruption.
+            if count is not None:
+                count(fused.played)
 
     def _fresh_of(self, policy: Policy) -> Tensor:
         if self._fresh is None:
@@ -313,7 +324,11 @@ class BatchedRollout(AbstractRollout):
     def _advance(self, policy: Policy, env_steps: int | None) -> None:
         if isinstance(self._recorder, DistantRecorder):
             self._recorder.make_room()
+        if self._fused is not None and self._memory is self._fused.memory:
+            # The next compiled call writes over them, but the policy that is asked now may keep what it is shown.
+            self._memory, self._last_action = self._memory.clone(), self._last_action.clone()
         self._view, self._memory, self._last_action = self._after_a_step(policy, env_steps)
+        self._seen_in = self.env
 
     def _after_a_step(self, policy: Policy, env_steps: Any) -> tuple[TensorDict, Tensor, Tensor]:
         """Play and record a step of every battle; what is then seen, remembered and was done last."""
@@ -347,7 +362,7 @@ class BatchedRollout(AbstractRollout):
         waiting = torch.ones(self.env.num_envs, dtype=torch.bool)
         battles, episodes = [], []
         while waiting.any():
-            if not self._play_fused(policy, False, range(1)):
+            if not self._play_fused(policy, False, 1):
                 self._advance(policy, None)
             if (taken := self._recorder.take()) is not None:
                 which, played = taken

@@ -199,6 +199,15 @@ def must_cut(waits: Any, waiting: Any, n_battles: int) -> bool:
     return bool(waits[0] > 0 and (waits[1] >= STEPS_UNCUT or waits[0] + n_battles > len(waiting)))
 
 
+@kernel
+def overdue(length: Any, limit: int) -> bool:
+    """Whether an episode goes on after its limit; of a :class:`Book`."""
+    late = False
+    for b in range(len(length)):
+        late |= length[b] >= limit
+    return late
+
+
 @kernel_over(move_bytes)
 def write_step(book: Any, column: int, following: int) -> int:
     """Write down what came of a step, and in the column after it what was seen then.
@@ -213,9 +222,8 @@ def write_step(book: Any, column: int, following: int) -> int:
     """
     came, seen, done, length, limit, n_columns, over, waiting, waits = book
     n_battles = len(length)
-    for b in range(n_battles):
-        if length[b] >= limit:
-            return -1
+    if overdue(length, limit):
+        return -1
     for k in range(len(came)):
         entry, record, width = came[k, 0], came[k, 1], came[k, 2]
         for b in range(n_battles):

@@ -94,7 +94,8 @@ class HostArena(Arena):
 
     def __init__(self, memory: Memory, threads: int) -> None:
         self.memory, self.tensors = memory, tensors_of(memory)
-        self._threads = min(usable(threads), len(memory.battles))
+        self._usable = usable(threads)
+        self._threads = min(self._usable, len(memory.battles))
         self._shared_world = memory.world._replace(rules=np.frombuffer(memory.world.rules.tobytes(), RULES).copy())
         self._all = np.ones(len(memory.battles), dtype=np.bool_)
 
@@ -124,7 +125,7 @@ class HostArena(Arena):
 
     def see(self, recording: Recording) -> None:
         """Write what was seen in recorded battles."""
-        arrays, threads = Recording(*(tensor.numpy() for tensor in recording)), self._threads
+        arrays, threads = Recording(*(tensor.numpy() for tensor in recording)), self._usable
         n_units, n_fields = arrays.units.shape[2:]
         battles = np.zeros((threads, n_units), dtype=UNIT)  # one for each thread
         shown = seen(battles, n_fields)

@@ -27,6 +27,7 @@ from qmix_lightning.envs.battle.spawning import ENEMY_ORDERS, EnemyOrder, lineup
 from qmix_lightning.envs.battle.state import CLOCK, UNIT, start_keys
 from qmix_lightning.envs.battle.views import empty_views, observation_size, state_size
 from qmix_lightning.envs.battle.world import world_of
+from qmix_lightning.functional.stages import is_own
 from qmix_lightning.spec import UNITS, TaskSpec
 
 PHYSICS_OPTIONS: Final = tuple(field.name for field in fields(Physics))
@@ -166,9 +167,9 @@ class BattleEnvironment(AbstractEnvironment):
 
     def stages(self, action: Tensor, which: Tensor) -> Stages | None:
         """What steps and resets do with these tensors; see :class:`AbstractEnvironment`."""
-        if type(self).step is not BattleEnvironment.step or type(self).reset is not BattleEnvironment.reset:
+        if not self._is_as_defined() or (stages := self._arena.stages(action, which)) is None:
             return None
-        return self._arena.stages(action, which)
+        return stages._replace(stay=self._is_as_defined)
 
     def trace(self, action: Tensor) -> NDArray[Any]:
         """Tell how the units would fare in a step, loop by loop, without playing it.
@@ -230,10 +231,16 @@ class BattleEnvironment(AbstractEnvironment):
         """Give back what the battles hold, such as threads."""
         self._arena.close()
 
+    def _is_as_defined(self) -> bool:
+        return is_own(self, "step", _STEP) and is_own(self, "reset", _RESET)
+
     def _here(self, name: str, kind: np.dtype[Any]) -> NDArray[Any]:
         """Records of the arena ``[B, ...]``: on the CPU themselves, from a GPU copies."""
         records: NDArray[Any] = self._arena.tensors[name].numpy(force=True).view(kind)
         return records
+
+
+_STEP, _RESET = BattleEnvironment.step, BattleEnvironment.reset
 
 
 def _layout(tensor: Tensor) -> str:

@@ -5,8 +5,10 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from qmix_lightning.envs.battle import arena
 from qmix_lightning.envs.battle.env import BattleEnvironment
 from qmix_lightning.envs.battle.scenario import map_names
+from qmix_lightning.envs.battle.threads import at_most, usable
 from qmix_lightning.spec import ACTION, ACTION_MASK, MASK, OBSERVATION, REWARD, STATE, UNITS
 from tests.envs.battle.policies import random_legal
 from tests.envs.battle.recordings import SIGHT, record, same
@@ -44,6 +46,13 @@ def test_who_sees_again_may_have_other_threads_and_another_lineup(recorded, opti
     assert env.observe(recorded[2][:0]).shape == (0, 61)
     assert same(recorded[1][:1], env.observe(recorded[2][:1]))
     env.close()
+
+
+def test_one_battle_has_all_threads_to_see_others_again(recorded, monkeypatch):
+    asked = []
+    monkeypatch.setattr(arena, "at_most", lambda threads: asked.append(threads) or at_most(threads))
+    BattleEnvironment("3m", num_envs=1, threads=2).observe(recorded[2])
+    assert set(asked) == ({2} if usable(2) == 2 else set())
 
 
 def test_b_battles_are_b_times_one_battle(recorded):
