@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from qmix_lightning.envs.battle.combat import burst, engage, fly, forget_the_dead, recover, take_damage
 from qmix_lightning.envs.battle.compiling import SOURCES, kernel, subroutine
 from qmix_lightning.envs.battle.discovery import discover, forget
@@ -94,7 +96,7 @@ def restart(
 def begin_battle(units: Any, world: Any, law: Any, clock: Any, lineup: Any, views: Any, b: int) -> None:
     """Start battle ``b`` and write what is seen first."""
     spawn(units, world, law, clock, lineup)
-    if clock.best == 0.0:  # SMACv2, too, scales all rewards by the first enemies that it drew
+    if clock.episode == np.uint64(1):  # SMACv2, too, scales all rewards by the first enemies that it drew
         clock.best = best_reward(units, world)
     for _loop in range(LOOPS_BEFORE_FIRST_SIGHT if world.rules.version == 1 else 1):
         game_loop(units, world, law, clock)

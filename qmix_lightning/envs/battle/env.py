@@ -145,6 +145,13 @@ class BattleEnvironment(AbstractEnvironment):
         self._memory = {name: tensor for name, tensor in tensors.items() if name not in derived}
         self.seed(seed)
 
+    def __reduce__(self) -> Any:
+        """Refuse to be copied: compiled code and tensors share the memory of battles, and those of a copy would not."""
+        raise TypeError(
+            "Battles cannot be copied or pickled. Make them anew, by the same arguments, and load_state_dict() what"
+            " state_dict() of these tells."
+        )
+
     def seed(self, seed: int) -> None:
         """Make the battles that start at the next full reset, and after, depend on this seed alone."""
         clocks = self._here("clocks", CLOCK)[:, 0]

@@ -78,7 +78,7 @@ CLOCK: Final = np.dtype(
         ("key", np.uint64),  # from which every episode's random numbers start
         ("episode", np.uint64),  # episodes started
         ("steps", np.int64),  # environment steps played in this episode
-        ("best", np.float64),  # reward by which rewards are scaled, 0 before the first episode
+        ("best", np.float64),  # reward by which rewards are scaled
     ],
     align=True,
 )
@@ -118,7 +118,6 @@ def start_keys(clocks: Any, seed: Any, first: int) -> None:
     for b in range(clocks.shape[0]):
         clocks[b].key = mix(mix(seed) + np.uint64(first + b + 1) * np.uint64(0x9E3779B97F4A7C15))
         clocks[b].episode = 0
-        clocks[b].best = 0.0
 
 
 @shared

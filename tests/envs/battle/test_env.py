@@ -1,3 +1,5 @@
+import copy
+import pickle
 import re
 
 import pytest
@@ -254,3 +256,20 @@ def test_actions_of_another_shape_or_type_are_refused():
         env.step(torch.ones(2, 3))
     with pytest.raises(ValueError, match=re.escape("Expected which of bool [2], got int64 [2].")):
         env.reset(torch.ones(2, dtype=torch.int64))
+
+
+def test_a_seed_leaves_the_battles_under_way_as_they_are():
+    reseeded, plain = (BattleEnvironment("terran_5_vs_5", num_envs=3, seed=1) for _ in range(2))
+    mask = [env.reset()["agents", "action_mask"] for env in (reseeded, plain)]
+    reseeded.seed(7)
+    for _ in range(20):
+        outcomes = [env.step(legal.int().argmax(-1)) for env, legal in zip((reseeded, plain), mask, strict=True)]
+        assert torch.equal(outcomes[0]["reward"], outcomes[1]["reward"])
+        assert torch.equal(outcomes[0]["state"], outcomes[1]["state"])
+    assert outcomes[0]["reward"].isfinite().all()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
+def test_battles_refuse_to_be_copied(copied):
+    with pytest.raises(TypeError, match=r"Battles cannot be copied or pickled\. Make them anew"):
+        copied(BattleEnvironment("3m", num_envs=2))
