@@ -7,11 +7,13 @@ the caches take half the time.
 
 from __future__ import annotations
 
+import platform
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import torch
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.core import cgutils as typed_cgutils
 from numba.extending import intrinsic
@@ -29,6 +31,16 @@ _WIDE: Final = 1024
 
 _LINE: Final = 64
 """Bytes that a processor moves at once."""
+
+
+def _widens() -> bool:
+    """Whether this processor has an instruction for it; compiled code would call a routine otherwise."""
+    machine = platform.machine().lower()
+    return machine in ("arm64", "aarch64") or bool(get_host_cpu_features().get("f16c", False))
+
+
+WIDENS: Final = _widens()
+"""Whether float16 becomes float32 past the caches."""
 
 
 def gather_rows(rows: Tensor, which: Tensor, out: Tensor) -> Tensor:
@@ -54,16 +66,53 @@ def gather_rows(rows: Tensor, which: Tensor, out: Tensor) -> Tensor:
                 [1, 2]])
     """
     alike = rows.dtype == out.dtype and rows.shape[1:] == out.shape[1:] and len(which) == len(out)
-    beside = rows.is_cpu and out.is_cpu and rows.is_contiguous() and out.is_contiguous()
-    width = out.nbytes // max(len(out), 1)
-    if not (alike and beside and out.nbytes >= LARGE and width >= _WIDE):
+    if not (alike and _is_worth_it(rows, out)):
         return torch.index_select(rows, 0, which, out=out)
+    _share(stream, rows, which, out, out[0].nbytes)
+    return out
+
+
+def widen_rows(rows: Tensor, which: Tensor, out: Tensor) -> bool:
+    """Copy some rows of float16 to float32, past the caches, where that pays and the processor can.
+
+    Args:
+        rows: ``[R, ...]``.
+        which: ``[n]`` int64, on the same device.
+        out: ``[n, ...]``, which is written; in memory of its own.
+
+    Returns:
+        Whether they were copied.
+
+    Raises:
+        IndexError: If there is no such row.
+
+    Example:
+        >>> rows, out = torch.ones(3, 2, dtype=torch.float16), torch.empty(1, 2)
+        >>> widen_rows(rows, torch.tensor([2]), out)  # so few may still be in the caches
+        False
+    """
+    halves = rows.dtype == torch.float16 and out.dtype == torch.float32 and out.data_ptr() % 4 == 0
+    alike = rows.shape[1:] == out.shape[1:] and len(which) == len(out)
+    if not (WIDENS and halves and alike and _is_worth_it(rows, out)):
+        return False
+    _share(stream_wider, rows, which, out, out[0].numel())
+    return True
+
+
+def _is_worth_it(rows: Tensor, out: Tensor) -> bool:
+    beside = rows.is_cpu and out.is_cpu and rows.is_contiguous() and out.is_contiguous()
+    return beside and out.nbytes >= LARGE and out.nbytes // max(len(out), 1) >= _WIDE
+
+
+def _share(copier: Any, rows: Tensor, which: Tensor, out: Tensor, width: int) -> None:
+    """Share the rows out over threads."""
     source, target, numbers = rows.data_ptr(), out.data_ptr(), which.numpy()
     threads = torch.get_num_threads()
     ends = [len(numbers) * part // threads for part in range(threads + 1)]
 
     def copy(first: int, end: int) -> bool:
-        return stream(source, target, numbers, len(rows), width, first, end)
+        copied: bool = copier(source, target, numbers, len(rows), width, first, end)
+        return copied
 
     if threads == 1:
         copied = copy(*ends)
@@ -72,7 +121,6 @@ def gather_rows(rows: Tensor, which: Tensor, out: Tensor) -> Tensor:
             copied = all(list(pool.map(copy, ends[:-1], ends[1:])))
     if not copied:
         raise IndexError(f"Expected rows from 0 to {len(rows) - 1}, got {which.min()} to {which.max()}.")
-    return out
 
 
 def _move_line(_: Any, target: Any, source: Any) -> Any:
@@ -84,6 +132,36 @@ def _store_line(context: Any, builder: Any, _: Any, addresses: Any) -> Any:
     target, source = (builder.inttoptr(address, _LINE_OF_BYTES.as_pointer()) for address in addresses)
     store = builder.store(builder.load(source, align=1), target, align=_LINE)
     store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+    return context.get_dummy_value()
+
+
+def _widen_line(_: Any, target: Any, source: Any) -> Any:
+    """Copy half a line of float16 to a line of float32, as :data:`move_line` does."""
+    return types.void(types.intp, types.intp), _store_wider
+
+
+def _store_wider(context: Any, builder: Any, _: Any, addresses: Any) -> Any:
+    return _widen(context, builder, addresses, _LINE // 4, past_caches=True)
+
+
+def _widen_number(_: Any, target: Any, source: Any) -> Any:
+    """Copy a float16 to a float32."""
+    return types.void(types.intp, types.intp), _store_number
+
+
+def _store_number(context: Any, builder: Any, _: Any, addresses: Any) -> Any:
+    return _widen(context, builder, addresses, 1, past_caches=False)
+
+
+def _widen(context: Any, builder: Any, addresses: Any, count: int, past_caches: bool) -> Any:
+    wide, narrow = (ir.VectorType(kind, count) for kind in (ir.FloatType(), ir.HalfType()))
+    target, source = (
+        builder.inttoptr(address, kind.as_pointer()) for address, kind in zip(addresses, (wide, narrow), strict=True)
+    )
+    numbers = builder.fpext(builder.load(source, align=2), wide)
+    store = builder.store(numbers, target, align=_LINE if past_caches else 4)
+    if past_caches:
+        store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
     return context.get_dummy_value()
 
 
@@ -110,6 +188,8 @@ def _fence(context: Any, builder: Any, *_: Any) -> Any:
 
 _LINE_OF_BYTES: Final = ir.VectorType(ir.IntType(8), _LINE)
 move_line: Any = intrinsic(_move_line)
+widen_line: Any = intrinsic(_widen_line)
+widen_number: Any = intrinsic(_widen_number)
 move_bytes: Any = intrinsic(_move_bytes)
 finish: Any = intrinsic(_finish)
 
@@ -146,6 +226,44 @@ def stream(source: int, target: int, which: Any, n_rows: int, width: int, first:
             move_line(place + head + line * _LINE, row + head + line * _LINE)
         done = head + lines * _LINE
         move_bytes(place + done, row + done, size - done)
+        k += n
+    finish()
+    return True
+
+
+@kernel
+def stream_wider(source: int, target: int, which: Any, n_rows: int, width: int, first: int, end: int) -> bool:
+    """Copy rows of float16 to float32 past the caches.
+
+    Args:
+        source: Address of the rows.
+        target: Where to, a multiple of 4.
+        which: ``[n]`` int64, their numbers.
+        n_rows: How many there are.
+        width: Entries of a row.
+        first: Of the numbers, where to begin.
+        end: Of the numbers, where to end.
+
+    Returns:
+        Whether all of them are there; if not, copying ends at the first that is not.
+    """
+    k, at_once = first, _LINE // 4
+    while k < end:
+        n = 1
+        while k + n < end and which[k + n] == which[k] + n:
+            n += 1
+        if which[k] < 0 or which[k] + n > n_rows:
+            return False
+        place, row, size = target + k * width * 4, source + which[k] * width * 2, n * width
+        head = min((-place % _LINE) // 4, size)
+        lines = (size - head) // at_once
+        for i in range(head):
+            widen_number(place + i * 4, row + i * 2)
+        for line in range(lines):
+            i = head + line * at_once
+            widen_line(place + i * 4, row + i * 2)
+        for i in range(head + lines * at_once, size):
+            widen_number(place + i * 4, row + i * 2)
         k += n
     finish()
     return True

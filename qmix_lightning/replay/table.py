@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from qmix_lightning.functional.streaming import gather_rows
+from qmix_lightning.functional.streaming import gather_rows, widen_rows
 from qmix_lightning.replay.disk import MappedRows
 from qmix_lightning.replay.layout import Key, Layout
 from qmix_lightning.replay.memory import BatchMemory
@@ -114,6 +114,8 @@ class StepTable:
         out = self._memory.take(key, (n, *layout.shape), layout.dtype, most=most, device=self.device)
         if layout.form == "plain":
             return gather_rows(rows, row, out)
+        if layout.form == "float16" and widen_rows(rows, row, out):
+            return out
         block = 1 + _BLOCK // (1 + layout.row_bytes) if self.device.type == "cpu" else n
         for start in range(0, n, block):
             layout.decode(rows.index_select(0, row[start : start + block]), out[start : start + block])

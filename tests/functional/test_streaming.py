@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from qmix_lightning.functional import streaming
-from qmix_lightning.functional.streaming import gather_rows
+from qmix_lightning.functional.streaming import WIDENS, gather_rows, widen_rows
 
 
 @pytest.fixture
@@ -84,3 +84,51 @@ def test_what_is_not_worth_it_goes_through_the_caches(everything_is_large, rows)
 
 def test_no_rows_are_none():
     assert gather_rows(torch.zeros(3, 2), torch.tensor([], dtype=torch.int64), torch.empty(0, 2)).shape == (0, 2)
+
+
+def halves_of(width, count=40, offset=0):
+    """Numbers that begin anywhere in a line of the processor's, some of them special."""
+    numbers = torch.randn(count * width + offset).half()
+    numbers[:: width + 3] = torch.inf
+    numbers[5 :: width + 7] = 6e-8  # the smallest there is
+    numbers[7 :: width + 1] = -0.0
+    return numbers[offset:].view(count, width)
+
+
+def bits(tensor):
+    return tensor.view(torch.int32)
+
+
+@pytest.mark.skipif(not WIDENS, reason="this processor has no instruction that widens float16")
+@pytest.mark.parametrize("width", [256, 257, 272, 1001])
+@pytest.mark.parametrize("offset", [0, 1, 15])
+@pytest.mark.parametrize("chosen", CHOSEN)
+def test_halves_become_what_torch_makes_of_them_wherever_they_lie(everything_is_large, width, offset, chosen):
+    which, rows = CHOSEN[chosen], halves_of(width, offset=offset)
+    out = torch.empty(len(which) * width + offset)[offset:].view(len(which), width)
+    assert widen_rows(rows, which, out)
+    assert torch.equal(bits(out), bits(rows.index_select(0, which).float()))
+
+
+@pytest.mark.skipif(not WIDENS, reason="this processor has no instruction that widens float16")
+def test_what_is_no_number_stays_none_and_nothing_beside_is_written(everything_is_large):
+    whole = torch.full((3 * 300 + 50,), 9.0)
+    rows = torch.full((2, 300), torch.nan, dtype=torch.float16)
+    assert widen_rows(rows, torch.tensor([1, 0, 1]), whole[25:-25].view(3, 300))
+    assert whole[25:-25].isnan().all()
+    assert (whole == 9.0).sum() == 50
+
+
+@pytest.mark.skipif(not WIDENS, reason="this processor has no instruction that widens float16")
+def test_halves_that_are_not_there_are_refused(everything_is_large):
+    with pytest.raises(IndexError, match=r"Expected rows from 0 to 1, got 0 to 2"):
+        widen_rows(torch.zeros(2, 300, dtype=torch.float16), torch.tensor([0, 2]), torch.empty(2, 300))
+
+
+def test_what_pays_otherwise_is_left_alone(everything_is_large):
+    which, out = torch.tensor([0]), torch.empty(1, 300)
+    assert not widen_rows(torch.zeros(2, 300), which, out)
+    assert not widen_rows(torch.zeros(300, 2, dtype=torch.float16).t(), which, out)
+    assert not widen_rows(torch.zeros(2, 300, dtype=torch.float16), which, out.double())
+    assert not widen_rows(torch.zeros(2, 300, dtype=torch.float16), which, torch.empty(2, 300))
+    assert not widen_rows(torch.zeros(2, 3, dtype=torch.float16), which, torch.empty(1, 3))
