@@ -33,7 +33,8 @@ def in_a_line(message: str, options: list[str]) -> str:
     """Shorten a parser's complaint to what was expected and what came, and add the name that was probably meant."""
     message = re.sub(r"Type \S+\[.*?\] expects a function or a callable class: ", "", " ".join(message.split()))
     for key, family in _FAMILIES.items():
-        members = {cls.__name__: cls for cls in _members(family) if not cls.__name__.startswith("_")}
+        usable = (cls for cls in _members(family) if not (cls.__name__.startswith("_") or inspect.isabstract(cls)))
+        members = {cls.__name__: cls for cls in usable}
         if found := re.search(rf'Parser key "{key}":.*?(?:but|string:) ([\w.]+)', message):
             return f"Unknown {key} {found[1]!r}. {_near(found[1], members)}Known are {', '.join(sorted(members))}."
         if found := re.search(rf"\"{key}\": Option '(\w+)' is not accepted.*class_path='[\w.]*?(\w+)'", message):

@@ -138,7 +138,7 @@ def test_an_improbable_epsilon_is_refused():
         rollout.step(policy, explore=True, times=20)
 
 
-class ObservingAgent(AbstractAgent):
+class _ObservingAgent(AbstractAgent):
     """Knows nothing of compiled loops."""
 
     memory_size = 2
@@ -154,18 +154,18 @@ class ObservingAgent(AbstractAgent):
         return self.layer(observation)
 
 
-class OtherStep(GRUAgent):
+class _OtherStep(GRUAgent):
     def step(self, observation, last_action, memory):
         value, memory = super().step(observation, last_action, memory)
         return -value, memory
 
 
-class OtherForward(MLPAgent):
+class _OtherForward(MLPAgent):
     def forward(self, observation, last_action, is_init=None, packing=None):
         return -super().forward(observation, last_action, is_init, packing)
 
 
-class OtherInfer(GRUAgent):
+class _OtherInfer(GRUAgent):
     def infer(self, observation, last_action, memory, action_mask=None):
         value, memory = super().infer(observation, last_action, memory, action_mask)
         return -value, memory
@@ -192,13 +192,13 @@ def others(env):
     wider = learner_of(env, agent=MLPAgent)
     wider.agent.head[1], wider.agent.head[3] = nn.Linear(64, 80), nn.Linear(80, 9)
     return {
-        "another network": learner_of(env, agent=ObservingAgent),
-        "another step": learner_of(env, agent=OtherStep),
-        "another forward": learner_of(env, agent=OtherForward),
+        "another network": learner_of(env, agent=_ObservingAgent),
+        "another step": learner_of(env, agent=_OtherStep),
+        "another forward": learner_of(env, agent=_OtherForward),
         "another layer": longer,
         "wider layers": wider,
         "a layer without bias": bare,
-        "another infer": learner_of(env, agent=OtherInfer),
+        "another infer": learner_of(env, agent=_OtherInfer),
         "another act": OtherAct(env.spec),
         "an act of one learner": replaced,
         "a hook": hooked,
