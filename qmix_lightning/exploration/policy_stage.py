@@ -28,6 +28,10 @@ class PolicyStage:
         action_mask: ``[B, N, A]`` bool, which is read.
         last_action: ``[B, N]`` int64, which is overwritten with what is chosen.
         memory: ``[B, N, H]`` float32, which is overwritten with new memories.
+
+    Attributes:
+        stage: Chooses for every agent; see :func:`act`.
+        most: How many calls of it can be prepared at once.
     """
 
     most = 8

@@ -19,7 +19,7 @@ from numba.core import cgutils as typed_cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 
-from qmix_lightning.functional.compiling import kernel
+from qmix_lightning.functional.compiling import inlined, kernel
 
 cgutils: Any = typed_cgutils  # numba's types end here
 
@@ -194,6 +194,15 @@ move_bytes: Any = intrinsic(_move_bytes)
 finish: Any = intrinsic(_finish)
 
 
+@inlined
+def _follow_each_other(which: Any, k: int, end: int, n_rows: int) -> int:
+    """How many rows from the ``k``-th on are copied as one, as the steps of an episode are; 0 if one is not there."""
+    n = 1
+    while k + n < end and which[k + n] == which[k] + n:
+        n += 1
+    return n if which[k] >= 0 and which[k] + n <= n_rows else 0
+
+
 @kernel
 def stream(source: int, target: int, which: Any, n_rows: int, width: int, first: int, end: int) -> bool:
     """Copy rows past the caches.
@@ -212,11 +221,8 @@ def stream(source: int, target: int, which: Any, n_rows: int, width: int, first:
     """
     k = first
     while k < end:
-        # Rows that follow each other, as the steps of an episode do, are copied as one.
-        n = 1
-        while k + n < end and which[k + n] == which[k] + n:
-            n += 1
-        if which[k] < 0 or which[k] + n > n_rows:
+        n = _follow_each_other(which, k, end, n_rows)
+        if n == 0:
             return False
         place, row, size = target + k * width, source + which[k] * width, n * width
         head = min(-place % _LINE, size)
@@ -249,10 +255,8 @@ def stream_wider(source: int, target: int, which: Any, n_rows: int, width: int, 
     """
     k, at_once = first, _LINE // 4
     while k < end:
-        n = 1
-        while k + n < end and which[k + n] == which[k] + n:
-            n += 1
-        if which[k] < 0 or which[k] + n > n_rows:
+        n = _follow_each_other(which, k, end, n_rows)
+        if n == 0:
             return False
         place, row, size = target + k * width * 4, source + which[k] * width * 2, n * width
         head = min((-place % _LINE) // 4, size)
