@@ -32,6 +32,9 @@ _WIDE: Final = 1024
 _LINE: Final = 64
 """Bytes that a processor moves at once."""
 
+_AHEAD: Final = 128 * _LINE
+"""Bytes between what is copied and what is asked for meanwhile: further than a processor looks ahead by itself."""
+
 
 def _widens() -> bool:
     """Whether this processor has an instruction for it; compiled code would call a routine otherwise."""
@@ -176,6 +179,21 @@ def _store_bytes(context: Any, builder: Any, _: Any, values: Any) -> Any:
     return context.get_dummy_value()
 
 
+def _expect(_: Any, source: Any) -> Any:
+    """Have the line at address ``source`` brought nearer, to the second of the caches."""
+    return types.void(types.intp), _prefetch
+
+
+def _prefetch(context: Any, builder: Any, _: Any, addresses: Any) -> Any:
+    pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+    prefetch = builder.module.declare_intrinsic(
+        "llvm.prefetch", (pointer,), ir.FunctionType(ir.VoidType(), (pointer, flag, flag, flag))
+    )
+    reads, second, data = (flag(option) for option in (0, 2, 1))
+    builder.call(prefetch, (builder.inttoptr(addresses[0], pointer), reads, second, data))
+    return context.get_dummy_value()
+
+
 def _finish(_: Any) -> Any:
     """Let nobody see what comes after before what was stored past the caches."""
     return types.void(), _fence
@@ -191,6 +209,7 @@ move_line: Any = intrinsic(_move_line)
 widen_line: Any = intrinsic(_widen_line)
 widen_number: Any = intrinsic(_widen_number)
 move_bytes: Any = intrinsic(_move_bytes)
+expect: Any = intrinsic(_expect)
 finish: Any = intrinsic(_finish)
 
 
@@ -229,7 +248,10 @@ def stream(source: int, target: int, which: Any, n_rows: int, width: int, first:
         lines = (size - head) // _LINE
         move_bytes(place, row, head)
         for line in range(lines):
-            move_line(place + head + line * _LINE, row + head + line * _LINE)
+            i = head + line * _LINE
+            if i + _AHEAD < size:
+                expect(row + i + _AHEAD)
+            move_line(place + i, row + i)
         done = head + lines * _LINE
         move_bytes(place + done, row + done, size - done)
         k += n
