@@ -1,4 +1,6 @@
-"""Copies of more than a processor's caches hold, past them.
+"""Rows of tensors copied by runs of those that follow each other, and past the caches where these do not hold them.
+
+Episodes are rows one after the other: as much as follows each other is copied at once.
 
 Who writes to memory that is not in the caches has it read first, and pushes out of them what is needed sooner. A batch
 of a large map is many times as large as they are, and nobody reads it before all of it is written: stores that bypass
@@ -8,6 +10,7 @@ the caches take half the time.
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -27,7 +30,7 @@ LARGE: Final = 16 << 20
 """Bytes from which on copies go past the caches: what is smaller may still be there when it is read."""
 
 _WIDE: Final = 1024
-"""Bytes of the shortest rows that are worth it: the ends of each are copied through the caches."""
+"""Bytes of the shortest runs that are worth it: the ends of each are copied through the caches."""
 
 _LINE: Final = 64
 """Bytes that a processor moves at once."""
@@ -46,15 +49,16 @@ WIDENS: Final = _widens()
 """Whether float16 becomes float32 past the caches."""
 
 
-def gather_rows(rows: Tensor, which: Tensor, out: Tensor) -> Tensor:
-    """Copy some rows of a tensor, as :func:`torch.index_select` does, past the caches if they are many.
+def gather_rows(rows: Tensor, which: Tensor, out: Tensor, *, whole: int = 0) -> Tensor:
+    """Copy some rows of a tensor, as :func:`torch.index_select` does, past the caches if there is much to copy.
 
-    By as many threads as torch computes with.
+    By as many threads as torch computes with, if the rows alone are much.
 
     Args:
         rows: ``[R, ...]``.
         which: ``[n]`` int64, on the same device.
         out: ``[n, ...]``, which is written; in memory of its own.
+        whole: Bytes of everything that is copied before any of it is read, if there is more than these rows.
 
     Returns:
         ``out``.
@@ -69,19 +73,21 @@ def gather_rows(rows: Tensor, which: Tensor, out: Tensor) -> Tensor:
                 [1, 2]])
     """
     alike = rows.dtype == out.dtype and rows.shape[1:] == out.shape[1:] and len(which) == len(out)
-    if not (alike and _is_worth_it(rows, out)):
+    if not (alike and _is_worth_it(rows, out, whole)):
         return torch.index_select(rows, 0, which, out=out)
-    _share(stream, rows, which, out, out[0].nbytes)
+    places = rows.data_ptr(), out.data_ptr(), which.numpy(), len(rows), out.nbytes // len(out)
+    _share(lambda first, end: gather(*places, first, end), rows, which, out)
     return out
 
 
-def widen_rows(rows: Tensor, which: Tensor, out: Tensor) -> bool:
+def widen_rows(rows: Tensor, which: Tensor, out: Tensor, *, whole: int = 0) -> bool:
     """Copy some rows of float16 to float32, past the caches, where that pays and the processor can.
 
     Args:
         rows: ``[R, ...]``.
         which: ``[n]`` int64, on the same device.
         out: ``[n, ...]``, which is written; in memory of its own.
+        whole: Bytes of everything that is copied before any of it is read, if there is more than these rows.
 
     Returns:
         Whether they were copied.
@@ -96,27 +102,22 @@ def widen_rows(rows: Tensor, which: Tensor, out: Tensor) -> bool:
     """
     halves = rows.dtype == torch.float16 and out.dtype == torch.float32 and out.data_ptr() % 4 == 0
     alike = rows.shape[1:] == out.shape[1:] and len(which) == len(out)
-    if not (WIDENS and halves and alike and _is_worth_it(rows, out)):
+    if not (WIDENS and halves and alike and _is_worth_it(rows, out, whole) and out.nbytes // len(out) >= _WIDE):
         return False
-    _share(stream_wider, rows, which, out, out[0].numel())
+    places = rows.data_ptr(), out.data_ptr(), which.numpy(), len(rows), out.numel() // len(out)
+    _share(lambda first, end: widen(*places, first, end), rows, which, out)
     return True
 
 
-def _is_worth_it(rows: Tensor, out: Tensor) -> bool:
+def _is_worth_it(rows: Tensor, out: Tensor, whole: int) -> bool:
     beside = rows.is_cpu and out.is_cpu and rows.is_contiguous() and out.is_contiguous()
-    return beside and out.nbytes >= LARGE and out.nbytes // max(len(out), 1) >= _WIDE
+    return beside and out.nbytes > 0 and max(out.nbytes, whole) >= LARGE
 
 
-def _share(copier: Any, rows: Tensor, which: Tensor, out: Tensor, width: int) -> None:
-    """Share the rows out over threads."""
-    source, target, numbers = rows.data_ptr(), out.data_ptr(), which.numpy()
-    threads = torch.get_num_threads()
-    ends = [len(numbers) * part // threads for part in range(threads + 1)]
-
-    def copy(first: int, end: int) -> bool:
-        copied: bool = copier(source, target, numbers, len(rows), width, first, end)
-        return copied
-
+def _share(copy: Callable[[int, int], bool], rows: Tensor, which: Tensor, out: Tensor) -> None:
+    """Share the rows out over threads, if there are many."""
+    threads = torch.get_num_threads() if out.nbytes >= LARGE else 1
+    ends = [len(which) * part // threads for part in range(threads + 1)]
     if threads == 1:
         copied = copy(*ends)
     else:
@@ -223,8 +224,8 @@ def _follow_each_other(which: Any, k: int, end: int, n_rows: int) -> int:
 
 
 @kernel
-def stream(source: int, target: int, which: Any, n_rows: int, width: int, first: int, end: int) -> bool:
-    """Copy rows past the caches.
+def gather(source: int, target: int, which: Any, n_rows: int, width: int, first: int, end: int) -> bool:
+    """Copy rows, runs of them past the caches.
 
     Args:
         source: Address of the rows.
@@ -244,7 +245,7 @@ def stream(source: int, target: int, which: Any, n_rows: int, width: int, first:
         if n == 0:
             return False
         place, row, size = target + k * width, source + which[k] * width, n * width
-        head = min(-place % _LINE, size)
+        head = min(-place % _LINE, size) if size >= _WIDE else size
         lines = (size - head) // _LINE
         move_bytes(place, row, head)
         for line in range(lines):
@@ -260,7 +261,7 @@ def stream(source: int, target: int, which: Any, n_rows: int, width: int, first:
 
 
 @kernel
-def stream_wider(source: int, target: int, which: Any, n_rows: int, width: int, first: int, end: int) -> bool:
+def widen(source: int, target: int, which: Any, n_rows: int, width: int, first: int, end: int) -> bool:
     """Copy rows of float16 to float32 past the caches.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qmix_lightning.replay.layout import Key, Layout, Precision
 from qmix_lightning.replay.memory import BatchMemory
-from qmix_lightning.replay.table import StepTable, sent
+from qmix_lightning.replay.table import PADDING, StepTable, sent
 from qmix_lightning.spec import MASK
 
 
@@ -146,7 +146,7 @@ class EpisodeStorage:
         lengths = self._lengths[index, None]
         shape = (len(index), int(lengths.max()) + 1)
         step = torch.arange(shape[1])
-        row = torch.where(step <= lengths, index[:, None] * self._steps + step, self._table.padding)
+        row = torch.where(step <= lengths, index[:, None] * self._steps + step, self._table.padding + step % PADDING)
         return self._table.read(row.flatten(), shape, most_rows=len(index) * self._steps)
 
     def episode_bytes(self, episodes: TensorDict | None = None) -> int:

@@ -14,12 +14,15 @@ from qmix_lightning.replay.disk import MappedRows
 from qmix_lightning.replay.layout import Key, Layout
 from qmix_lightning.replay.memory import BatchMemory
 
+PADDING = 32
+"""Rows of the padding, all alike: padding is copied by runs of rows, as steps are."""
+
 _BLOCK = 1 << 20
 """Bytes that are given back their form at once, few enough to stay in a CPU's caches in between."""
 
 
 class StepTable:
-    """A row for every step there is room for, and one for the padding: then a padded batch is one copy a key.
+    """A row for every step there is room for, and some for the padding: then a padded batch is one copy a key.
 
     Args:
         layouts: What a step holds.
@@ -29,8 +32,8 @@ class StepTable:
         memory: What batches are read into.
 
     Attributes:
-        padding: The row R of the padding.
-        has_padding: Whether it was written.
+        padding: The row R, from which on the :data:`PADDING` rows of the padding are.
+        has_padding: Whether they were written.
 
     Example:
         >>> table = StepTable({"state": Layout((2,), torch.float32, "float16")}, 5, torch.device("cpu"))
@@ -55,7 +58,7 @@ class StepTable:
         self._rows: dict[Key, Tensor] = {}
         for key, layout in layouts.items():
             shape, dtype = layout.row
-            self._rows[key] = self._room((rows + 1, *shape), dtype, folder)
+            self._rows[key] = self._room((rows + PADDING, *shape), dtype, folder)
 
     def encode(self, steps: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
         """Turn steps ``[n, ...]`` into the form in which they are kept.
@@ -71,8 +74,9 @@ class StepTable:
         Raises:
             OSError: If the disk is full.
         """
-        self.reserve(self.padding, 1)
-        self.write(torch.tensor([self.padding]), kept)
+        self.reserve(self.padding, PADDING)
+        rows = self.padding + torch.arange(PADDING)
+        self.write(rows, {key: row.expand(PADDING, *row.shape[1:]) for key, row in kept.items()})
         self.has_padding = True
 
     def reserve(self, first: int, count: int) -> None:
@@ -103,18 +107,17 @@ class StepTable:
             shape: What n is unfolded to.
             most_rows: The largest n to be expected, for which memory is taken.
         """
-        row = sent(row, self.device)
-        return TensorDict(
-            {key: self._read(key, row, most_rows).view(*shape, *self.layouts[key].shape) for key in self._rows}, shape
-        )
+        row, whole = sent(row, self.device), len(row) * sum(layout.step_bytes for layout in self.layouts.values())
+        entries = {key: self._read(key, row, most_rows, whole) for key in self._rows}
+        return TensorDict({key: entry.view(*shape, *self.layouts[key].shape) for key, entry in entries.items()}, shape)
 
-    def _read(self, key: Key, row: Tensor, most_rows: int) -> Tensor:
+    def _read(self, key: Key, row: Tensor, most_rows: int, whole: int) -> Tensor:
         rows, layout, n = self._rows[key], self.layouts[key], len(row)
         most = max(n, most_rows) * layout.step_bytes
         out = self._memory.take(key, (n, *layout.shape), layout.dtype, most=most, device=self.device)
         if layout.form == "plain":
-            return gather_rows(rows, row, out)
-        if layout.form == "float16" and widen_rows(rows, row, out):
+            return gather_rows(rows, row, out, whole=whole)
+        if layout.form == "float16" and widen_rows(rows, row, out, whole=whole):
             return out
         block = 1 + _BLOCK // (1 + layout.row_bytes) if self.device.type == "cpu" else n
         for start in range(0, n, block):

@@ -14,10 +14,10 @@ def everything_is_large(monkeypatch):
 
     def counted(*args):
         calls.append(args)
-        return stream(*args)
+        return gather(*args)
 
-    stream = streaming.stream
-    monkeypatch.setattr(streaming, "stream", counted)
+    gather = streaming.gather
+    monkeypatch.setattr(streaming, "gather", counted)
     return calls
 
 
@@ -35,7 +35,7 @@ CHOSEN = {
 }
 
 
-@pytest.mark.parametrize("width", [1024, 1025, 1088, 1288, 4099, 7040])
+@pytest.mark.parametrize("width", [1, 8, 180, 1024, 1025, 1088, 1288, 4099, 7040])
 @pytest.mark.parametrize("offset", [0, 1, 63])
 @pytest.mark.parametrize("chosen", CHOSEN)
 def test_rows_are_those_of_index_select_wherever_they_lie(everything_is_large, width, offset, chosen):
@@ -75,15 +75,24 @@ def test_a_run_that_leads_beyond_the_last_row_is_refused(everything_is_large):
         gather_rows(rows_of(1024)[:20], torch.arange(15, 25), rows_of(1024, count=10))
 
 
-@pytest.mark.parametrize("rows", [torch.randn(9, 400, 3).transpose(1, 2), torch.randn(9, 3)], ids=["strided", "narrow"])
-def test_what_is_not_worth_it_goes_through_the_caches(everything_is_large, rows):
-    which = torch.tensor([8, 0, 0, 3])
-    assert torch.equal(gather_rows(rows, which, torch.empty(4, *rows.shape[1:])), rows[which])
+def test_what_does_not_lie_side_by_side_is_left_to_torch(everything_is_large):
+    rows, which = torch.randn(9, 400, 3).transpose(1, 2), torch.tensor([8, 0, 0, 3])
+    assert torch.equal(gather_rows(rows, which, torch.empty(4, 3, 400)), rows[which])
     assert not everything_is_large
 
 
 def test_no_rows_are_none():
     assert gather_rows(torch.zeros(3, 2), torch.tensor([], dtype=torch.int64), torch.empty(0, 2)).shape == (0, 2)
+
+
+def test_little_is_copied_past_the_caches_if_it_is_part_of_much(monkeypatch):
+    calls, gather = [], streaming.gather
+    monkeypatch.setattr(streaming, "gather", lambda *args: calls.append(args) or gather(*args))
+    rows, which = torch.randn(50, 7), torch.randint(0, 50, (200,))
+    assert torch.equal(gather_rows(rows, which, torch.empty(200, 7)), rows[which])
+    assert not calls
+    assert torch.equal(gather_rows(rows, which, torch.empty(200, 7), whole=streaming.LARGE), rows[which])
+    assert len(calls) == 1
 
 
 def halves_of(width, count=40, offset=0):
