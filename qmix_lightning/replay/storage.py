@@ -9,8 +9,8 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from qmix_lightning.functional.memory import BatchMemory
 from qmix_lightning.replay.layout import Key, Layout, Precision
-from qmix_lightning.replay.memory import BatchMemory
 from qmix_lightning.replay.table import PADDING, StepTable, sent
 from qmix_lightning.spec import MASK
 

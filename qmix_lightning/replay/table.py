@@ -9,10 +9,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from qmix_lightning.functional.memory import BatchMemory
 from qmix_lightning.functional.streaming import gather_rows, widen_rows
 from qmix_lightning.replay.disk import MappedRows
 from qmix_lightning.replay.layout import Key, Layout
-from qmix_lightning.replay.memory import BatchMemory
 
 PADDING = 32
 """Rows of the padding, all alike: padding is copied by runs of rows, as steps are."""

@@ -27,6 +27,7 @@ from qmix_lightning.envs.battle.spawning import ENEMY_ORDERS, EnemyOrder, lineup
 from qmix_lightning.envs.battle.state import CLOCK, UNIT, start_keys
 from qmix_lightning.envs.battle.views import empty_views, observation_size, state_size
 from qmix_lightning.envs.battle.world import world_of
+from qmix_lightning.functional.memory import BatchMemory
 from qmix_lightning.functional.stages import is_own
 from qmix_lightning.spec import UNITS, TaskSpec
 
@@ -143,6 +144,7 @@ class BattleEnvironment(AbstractEnvironment):
         # Observation and state, which are nine tenths of it all, and the snapshot follow from the rest.
         derived = ("observation", "state", "units")
         self._memory = {name: tensor for name, tensor in tensors.items() if name not in derived}
+        self._seen = BatchMemory()
         self.seed(seed)
 
     def __reduce__(self) -> Any:
@@ -232,7 +234,7 @@ class BattleEnvironment(AbstractEnvironment):
         Battles under way are not touched, and other threads may run meanwhile.
         """
         n_units, shown = self._scene[UNITS].shape[1:]
-        return look_back(episodes, self.spec, n_units, shown, self._arena.device, self._arena.see)
+        return look_back(episodes, self.spec, n_units, shown, self._arena.device, self._arena.see, self._seen)
 
     def close(self) -> None:
         """Give back what the battles hold, such as threads."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from qmix_lightning.envs.battle.compiling import SOURCES, kernel, subroutine
 from qmix_lightning.envs.battle.observation import look
 from qmix_lightning.envs.battle.orders import NO_OP
+from qmix_lightning.functional.memory import BatchMemory
 from qmix_lightning.spec import ACTION, ACTION_MASK, MASK, NO_ACTION, OBSERVATION, STATE, UNITS, TaskSpec
 
 Key = str | tuple[str, ...]
@@ -33,7 +35,13 @@ See = Callable[[Recording], None]
 
 
 def look_back(
-    episodes: TensorDict, spec: TaskSpec, n_units: int, fields: int, device: torch.device, see: See
+    episodes: TensorDict,
+    spec: TaskSpec,
+    n_units: int,
+    fields: int,
+    device: torch.device,
+    see: See,
+    memory: BatchMemory,
 ) -> TensorDict:
     """Add to recorded battles what was seen in them; see :class:`~qmix_lightning.envs.base.AbstractEnvironment`.
 
@@ -44,6 +52,7 @@ def look_back(
         fields: Number F of fields that were recorded of a unit.
         device: Where is computed what was seen.
         see: Writes what was seen into a recording there.
+        memory: What it is written to.
 
     Returns:
         A shallow copy, with observations, action masks and state, on the device of the units.
@@ -54,15 +63,20 @@ def look_back(
     units = _read(episodes, UNITS, torch.float32, (n_units, fields))
     actions = _read(episodes, ACTION, torch.int64, (spec.n_agents,))
     played = _read(episodes, MASK, torch.bool, (1,))
-    shape, agents = units.shape[:2], spec.n_agents
+    agents = spec.n_agents
+
+    def room(key: Key, dtype: torch.dtype, *sizes: int) -> Tensor:
+        most = len(units) * (spec.episode_limit + 1) * prod(sizes) * dtype.itemsize
+        return memory.take(key, (*units.shape[:2], *sizes), dtype, most=most, device=device)
+
     recording = Recording(
         units.to(device),
         actions.to(device),
         played.to(device),
         no_action=torch.full((agents,), NO_ACTION, device=device),
-        observation=torch.empty(*shape, agents, spec.observation_size, device=device),
-        action_mask=torch.empty(*shape, agents, spec.n_actions, dtype=torch.bool, device=device),
-        state=torch.empty(*shape, spec.state_size, device=device),
+        observation=room(OBSERVATION, torch.float32, agents, spec.observation_size),
+        action_mask=room(ACTION_MASK, torch.bool, agents, spec.n_actions),
+        state=room(STATE, torch.float32, spec.state_size),
     )
     see(recording)
     views = {OBSERVATION: recording.observation, ACTION_MASK: recording.action_mask, STATE: recording.state}

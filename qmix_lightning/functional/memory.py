@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Hashable
@@ -23,7 +24,7 @@ class BatchMemory:
 
     To touch new memory for the first time costs several times as much as to copy an episode into it. So what a batch
     was read into is used again, but never before the last tensor that shares it is gone: whoever keeps a batch, or a
-    part of it, keeps it unchanged.
+    part of it, keeps it unchanged. Threads may ask at once.
 
     Args:
         pin_memory: Whether memory of the CPU is page-locked, from which copies to a GPU need not be waited for. PyTorch
@@ -40,6 +41,7 @@ class BatchMemory:
     def __init__(self, *, pin_memory: bool = False) -> None:
         self.pin_memory = pin_memory and torch.cuda.is_available()
         self._pieces: dict[Hashable, deque[_Piece]] = defaultdict(partial(deque, maxlen=_KEPT))
+        self._lock = threading.Lock()
 
     def take(
         self,
@@ -66,12 +68,15 @@ class BatchMemory:
             return torch.empty(shape, dtype=dtype, device=device)
         if self.pin_memory:
             return torch.empty(shape, dtype=dtype, pin_memory=True)
-        needed, pieces = prod(shape) * dtype.itemsize, self._pieces[key]
-        piece = next((piece for piece in pieces if piece.free and piece.size >= needed), None)
-        if piece is None:
-            piece = _Piece(max(needed, most))
-            pieces.append(piece)
-        return piece.lend(needed).view(dtype).view(shape)
+        needed = prod(shape) * dtype.itemsize
+        with self._lock:
+            pieces = self._pieces[key]
+            piece = next((piece for piece in pieces if piece.free and piece.size >= needed), None)
+            if piece is None:
+                piece = _Piece(max(needed, most))
+                pieces.append(piece)
+            lent = piece.lend(needed)
+        return lent.view(dtype).view(shape)
 
 
 class _Piece:

@@ -1,6 +1,9 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 
-from qmix_lightning.replay.memory import BatchMemory
+from qmix_lightning.functional.memory import BatchMemory
 
 
 def take(memory, key="state", shape=(4, 8), dtype=torch.float32, most=1_000):
@@ -66,3 +69,20 @@ def test_page_locked_memory_needs_a_gpu_and_without_one_nothing_changes():
     tensor = take(BatchMemory(pin_memory=True))
     assert tensor.is_pinned() == torch.cuda.is_available()
     assert tensor.shape == (4, 8)
+
+
+def test_threads_that_ask_at_once_get_memory_of_their_own():
+    memory, barrier = BatchMemory(), threading.Barrier(4)
+
+    def ask(number):
+        wrong = 0
+        for _ in range(200):
+            barrier.wait()
+            tensor = take(memory).fill_(number)
+            barrier.wait()
+            wrong += int((tensor != number).any())
+            del tensor
+        return wrong
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(ask, range(4))) == 0
