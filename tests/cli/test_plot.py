@@ -207,6 +207,14 @@ def test_another_tag_has_an_axis_of_its_own(logs):
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["game/version_0: 8 (1 run)"]
 
 
+def test_of_all_runs_in_a_folder_those_without_the_figure_are_left_out_and_named(plot):
+    said, rows = plot("logs")
+    assert "left out: game/version_0, which logged no val/win_rate\n" in said
+    assert list(dict.fromkeys(row["curve"] for row in rows)) == [
+        "battle-3m/version_0", "battle-3m/version_1", "battle-8m/version_0",
+    ]  # fmt: skip
+
+
 def test_many_curves_can_be_told_apart():
     steps = [0, 1]
     curves = [LearningCurve.over({"run": (steps, steps)}, str(k)) for k in range(20)]
