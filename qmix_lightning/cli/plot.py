@@ -24,6 +24,9 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 
 _LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
+_MOST_INSIDE, _MOST_BESIDE = 12, 18
+"""Curves in a legend over the curves, and in a column of one beside them, that leave room for both."""
+
 _WINS, _RETURNS = "val/win_rate", "val/return"
 
 _AXES = {"win_rate": "win rate", "return": "return", "episode_length": "length of a battle (steps)"}
@@ -158,7 +161,7 @@ def draw(curves: Sequence[LearningCurve], tag: str) -> Figure:
         tag: What they are of; a ``…/win_rate`` is drawn in percent.
 
     Returns:
-        The figure, of 6.4 x 4 inches.
+        The figure, of 6.4 x 4 inches; wider where there are so many that the legend stands beside.
 
     Raises:
         ImportError: Without matplotlib, which is an option: ``pip install 'qmix-lightning[plot]'``.
@@ -189,7 +192,13 @@ def draw(curves: Sequence[LearningCurve], tag: str) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     several = any(len(curve.runs) > 1 for curve in curves)
     title = "median at the end" + (", band: quartiles" if several else "")
-    axes.legend(title=title, frameon=False, alignment="left", fontsize="small", title_fontsize="small")
+    words = {"title": title, "frameon": False, "alignment": "left", "fontsize": "small", "title_fontsize": "small"}
+    if len(curves) <= _MOST_INSIDE:
+        axes.legend(**words)
+        return figure
+    columns, longest = -(-len(curves) // _MOST_BESIDE), max(len(str(line.get_label())) for line in axes.lines)
+    figure.set_figwidth(6.4 + columns * (0.6 + 0.075 * longest))
+    figure.legend(loc="outside right upper", ncols=columns, **words)
     return figure
 
 
