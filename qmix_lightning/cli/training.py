@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from qmix_lightning.callbacks import (
     BattleFilm,
@@ -325,6 +326,14 @@ class QMixCLI(LightningCLI):
         try:
             with self._room_asked_for():
                 self.trainer.fit(**kwargs)
+        except SystemExit as end:
+            # Lightning's own status would be 0, as if all were done, or 1, as if something were wrong.
+            terminated = isinstance(end, SIGTERMException)
+            if not terminated and not isinstance(end.__context__, KeyboardInterrupt):
+                raise
+            if self.trainer.is_global_zero:
+                say("interrupted:", "the same words go on with --ckpt_path last")
+            raise SystemExit(143 if terminated else 130) from None
         except ValueError as error:
             if self.trainer.optimizers:  # Training had begun: a defect, not a bad input.
                 raise
