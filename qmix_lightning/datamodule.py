@@ -27,6 +27,7 @@ from qmix_lightning.replay.layout import Precision
 from qmix_lightning.replay.samplers.base import AbstractSampler
 from qmix_lightning.replay.samplers.prioritised import PrioritisedSampler
 from qmix_lightning.replay.samplers.uniform import UniformSampler
+from qmix_lightning.replay.storage import require_device
 from qmix_lightning.rollout.ahead import OneAhead
 from qmix_lightning.rollout.base import AbstractRollout
 from qmix_lightning.rollout.batched import BatchedRollout
@@ -294,9 +295,11 @@ class ReplayDataModule(LightningDataModule):
         """Take this process's share of a trainer's battles, batches and replay.
 
         Raises:
-            ValueError: If num_envs or batch_size cannot be divided evenly, or a launcher has started another number of
-                processes than the trainer has.
+            ValueError: If num_envs or batch_size cannot be divided evenly, a launcher has started another number of
+                processes than the trainer has, or the device of the replay to be filled is not there.
         """
+        if stage == "fit":
+            require_device(self.replay_device)
         if self.trainer is not None:
             check_world_size(self.trainer.world_size)
             if isinstance(self.trainer.strategy.launcher, _MultiProcessingLauncher):

@@ -22,6 +22,9 @@ ReplayCheckpoint = Literal["sidecar", "inline", "none"]
 _KEPT = 2
 """How many of the last checkpoints can be resumed exactly; an older one has its networks, but no replay."""
 
+_WORDS = {True: "compact", False: "whole"}
+"""What ``data.compact`` makes of episodes."""
+
 
 class Savepoints:
     """Saves and restores battles, replay and random numbers of all processes of a training.
@@ -75,7 +78,8 @@ class Savepoints:
             raise trouble
         if failed := [f"rank {rank}: {each['trouble']}" for rank, each in enumerate(told) if each["trouble"]]:
             raise OSError("; ".join(failed))
-        return {"kind": kind, "name": name, "folder": str(folder), "ranks": [each["ours"] for each in told]}
+        about = {"kind": kind, "name": name, "folder": str(folder), "compact": self._buffer.compact}
+        return {**about, "ranks": [each["ours"] for each in told]}
 
     def load(self, state: dict[str, Any], beside: Path | None) -> list[str]:
         """Take up what :meth:`save` returned.
@@ -88,8 +92,15 @@ class Savepoints:
             Why the run will not go on exactly as it would have done, a sentence each; nothing if it will.
 
         Raises:
-            ValueError: If a file was cut off or is not one of ours.
+            ValueError: If a file was cut off or is not one of ours, or what is compact here was not so there.
         """
+        # Older checkpoints do not tell.
+        compact = None if state["kind"] == "none" else state.get("compact")
+        if compact not in (None, self._buffer.compact):
+            raise ValueError(
+                f"Expected episodes that are kept {_WORDS[self._buffer.compact]}, got a checkpoint with episodes kept"
+                f" {_WORDS[compact]}. Go on with data.compact={str(compact).lower()}."
+            )
         self._ahead.finish()
         shards = state["ranks"]
         folders = [folder for folder in (beside, Path(state["folder"])) if folder is not None and folder.is_dir()]

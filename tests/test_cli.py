@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from qmix_lightning.callbacks.priorities import ReplayPriorities
+from qmix_lightning.cli.training import QMixCLI
 from qmix_lightning.datamodule import ReplayDataModule
 from qmix_lightning.module import QLearner
 from tests.training import LIGHTNINGS_OWN_WARNING, ROOT, SMALL, qmix
@@ -192,8 +193,10 @@ def test_a_checkpoint_of_another_mixer_is_refused(refused):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ([], 'expected "subcommand" to be one of {fit,validate,test}, but it was not provided.'),
-        (["train"], "invalid choice: 'train' (choose from 'fit', 'validate', 'test')"),
+        ([], "Expected a command. There are fit, validate, test, run, plot, watch, yardsticks, doctor, install-lightn"),
+        (["plt"], "Unknown command 'plt'. Did you mean plot? There are fit, "),
+        (["train"], "Unknown command 'train'. "),
+        (["--config", BATTLE], 'expected "subcommand" to be one of {fit,validate,test}, but it was not provided.'),
         (["fit", "everything"], "unrecognized arguments: everything"),
     ],
 )
@@ -380,4 +383,8 @@ def test_help_explains_every_argument_of_ours_in_the_words_of_its_docstring(monk
 def test_the_package_is_a_command():
     command = [sys.executable, "-m", "qmix_lightning", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert all(name in done.stdout for name in ("fit", "validate", "test"))
+    commands = ["fit", "validate", "test", "run", "plot", "watch", "yardsticks", "doctor", "install-lightning-command"]
+    assert commands[:3] == list(QMixCLI.subcommands())
+    named = re.findall(r"^  ([\w-]+)  ", done.stdout, re.MULTILINE)
+    assert named == commands
+    assert max(map(len, done.stdout.splitlines())) <= 80

@@ -127,6 +127,20 @@ def test_without_its_replay_a_run_goes_on_with_new_battles():
     assert not torch.equal(again.rollout.env.reset()[OBSERVATION], first)
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_whole_episodes_do_not_go_on_as_compact_ones_nor_the_other_way_round(before):
+    saved = trained(3, "battle/3m", compact=before).state_dict()
+    words = rf"Expected episodes that are kept \w+, got .* kept \w+\. Go on with data\.compact={str(before).lower()}\."
+    with pytest.raises(ValueError, match=words):
+        taken_up(saved, small_data("battle/3m", compact=not before))
+    without = trained(3, "battle/3m", compact=before, replay_checkpoint="none").state_dict()
+    with pytest.warns(UserWarning, match="without its replay"):
+        again = taken_up(without, small_data("battle/3m", compact=not before))
+    again.trainer.strategy.connect(small_learner(again))
+    for _ in range(5):
+        assert OBSERVATION in again.next_batch()
+
+
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 def test_a_checkpoint_copied_beside_those_of_another_run_finds_its_own_files_where_they_were_written(tmp_path):
     for name, seed in (("ours", 1), ("theirs", 2)):

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _REFRESH_SECONDS = 0.25
+_BESIDE = len("━━━━ 00:00:00 left 00:00:00") + 2
+"""Room on a line for the shortest bar, the times, and the gaps around the updates and the figures."""
 _BAR = (("win", "val/win_rate", ".1%"), ("return", "val/return", ".2f"), ("loss", "train/loss", ".3g"))
 _LINE = (
     ("win rate", "val/win_rate", "6.1%"),
@@ -22,7 +24,8 @@ _LINE = (
 class BattleProgress(ProgressBar):
     """Shows updates, environment steps, win rate, return, loss and speed, and prints a line for every evaluation.
 
-    Where the output is no terminal the bar is left out and the lines stay.
+    Where the output is no terminal the bar is left out and the lines stay. On a narrow one the last figures of the bar
+    are left out, loss first.
 
     Args:
         console: Where to draw; None is standard output.
@@ -55,7 +58,7 @@ class BattleProgress(ProgressBar):
             return
         self._started = (time.perf_counter(), _env_steps(trainer))
         self._bar = Progress(
-            TextColumn("[bold]{task.completed}[/]/{task.total} updates"),
+            TextColumn(f"[bold]{{task.completed}}[/]{_of_all(trainer)}"),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
@@ -104,7 +107,15 @@ class BattleProgress(ProgressBar):
         metrics = trainer.callback_metrics
         parts = [f"{steps:,} env steps", f"{rate:,.0f}/s"]
         parts += [f"{name} {float(metrics[key]):{form}}" for name, key, form in _BAR if key in metrics]
+        # Rich would cut the times and the updates instead, which are what one looks at.
+        room = self._console.width - len(f"{trainer.global_step}{_of_all(trainer)}") - _BESIDE
+        while len(parts) > 1 and len(" · ".join(parts)) > room:
+            parts.pop()
         return " · ".join(parts)
+
+
+def _of_all(trainer: Trainer) -> str:
+    return f"/{trainer.max_steps} updates" if trainer.max_steps > 0 else " updates"
 
 
 def _env_steps(trainer: Trainer) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from glob import glob
 from importlib.util import find_spec
 from itertools import count
@@ -23,6 +23,9 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 """Those that the colour-blind can tell apart. Okabe and Ito, "Color Universal Design", 2008; yellow left out."""
 
 _LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+
+_MOST_INSIDE, _MOST_BESIDE = 12, 18
+"""Curves in a legend over the curves, and in a column of one beside them, that leave room for both."""
 
 _WINS, _RETURNS = "val/win_rate", "val/return"
 
@@ -47,31 +50,35 @@ def main(words: list[str]) -> None:
     options = parser.parse_args(words)
     if find_spec("matplotlib") is None:
         refuse("qmix plot needs matplotlib. Install it: pip install 'qmix-lightning[plot]'")
-    runs = _runs(options.folders)
+    asked = {word: _runs(word) for word in options.folders}
+    runs = {curve: paths for found in asked.values() for curve, paths in found.items()}
     labels = options.labels.split(",") if options.labels else _labels(list(runs))
     if len(labels) != len(runs):
         refuse(f"Expected {len(runs)} --labels, for {', '.join(map(relative, runs))}, got {len(labels)}.")
     logged = {folder: {run: read_scalars(path) for run, path in paths.items()} for folder, paths in runs.items()}
     tag = _tag(options.tag, {tag for scalars in logged.values() for run in scalars.values() for tag in run})
-    curves = [
-        _curve(label, {run: scalars.get(tag) for run, scalars in logged[folder].items()}, tag)
-        for folder, label in zip(runs, labels, strict=True)
-    ]
+    named = dict(zip(runs, labels, strict=True))
+    points = {folder: {run: scalars.get(tag) for run, scalars in logged[folder].items()} for folder in runs}
+    absent = [folder for folder in runs if all(logged is None for logged in points[folder].values())]
+    for found in asked.values():
+        if not found.keys() - set(absent):
+            without = ", ".join(named[folder] for folder in found)
+            refuse(f"{without} has not logged {tag!r}, as others have. Leave it out, or choose another --tag.")
+    curves = [_curve(named[folder], points[folder], tag) for folder in runs if folder not in absent]
+    if absent:
+        say("left out:", f"{', '.join(named[folder] for folder in absent)}, which logged no {tag}")
     _save(curves, tag, Path(options.out))
 
 
-def _runs(folders: Iterable[str]) -> dict[Path, dict[str, Path]]:
-    found: dict[Path, dict[str, Path]] = {}
-    for word in folders:
-        matching = [word] if Path(word).is_dir() else sorted(filter(os.path.isdir, glob(word, recursive=True)))
-        runs = {curve: paths for folder in matching for curve, paths in find_runs(Path(folder).resolve()).items()}
-        if not matching:
-            known = ", ".join(map(relative, find_runs("logs"))) or "none"
-            refuse(f"There is no folder {word}. Runs found below logs: {known}.")
-        if not runs:
-            refuse(f"Nothing is logged in {word}: expected TensorBoard's files (events.out.tfevents…) in it or below.")
-        found |= runs
-    return found
+def _runs(word: str) -> dict[Path, dict[str, Path]]:
+    matching = [word] if Path(word).is_dir() else sorted(filter(os.path.isdir, glob(word, recursive=True)))
+    runs = {curve: paths for folder in matching for curve, paths in find_runs(Path(folder).resolve()).items()}
+    if not matching:
+        known = ", ".join(map(relative, find_runs("logs"))) or "none"
+        refuse(f"There is no folder {word}. Runs found below logs: {known}.")
+    if not runs:
+        refuse(f"Nothing is logged in {word}: expected TensorBoard's files (events.out.tfevents…) in it or below.")
+    return runs
 
 
 def _labels(folders: list[Path]) -> list[str]:
@@ -93,8 +100,6 @@ def _tag(asked: str | None, known: set[str]) -> str:
 
 def _curve(label: str, runs: dict[str, Points | None], tag: str) -> LearningCurve:
     there = {run: points for run, points in runs.items() if points is not None}
-    if not there:
-        refuse(f"{label} has not logged {tag!r}, as others have. Leave it out, or choose another --tag.")
     try:
         curve = LearningCurve.over(there, label)
     except ValueError as error:
@@ -156,7 +161,7 @@ def draw(curves: Sequence[LearningCurve], tag: str) -> Figure:
         tag: What they are of; a ``…/win_rate`` is drawn in percent.
 
     Returns:
-        The figure, of 6.4 x 4 inches.
+        The figure, of 6.4 x 4 inches; wider where there are so many that the legend stands beside.
 
     Raises:
         ImportError: Without matplotlib, which is an option: ``pip install 'qmix-lightning[plot]'``.
@@ -187,7 +192,13 @@ def draw(curves: Sequence[LearningCurve], tag: str) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     several = any(len(curve.runs) > 1 for curve in curves)
     title = "median at the end" + (", band: quartiles" if several else "")
-    axes.legend(title=title, frameon=False, alignment="left", fontsize="small", title_fontsize="small")
+    words = {"title": title, "frameon": False, "alignment": "left", "fontsize": "small", "title_fontsize": "small"}
+    if len(curves) <= _MOST_INSIDE:
+        axes.legend(**words)
+        return figure
+    columns, longest = -(-len(curves) // _MOST_BESIDE), max(len(str(line.get_label())) for line in axes.lines)
+    figure.set_figwidth(6.4 + columns * (0.6 + 0.075 * longest))
+    figure.legend(loc="outside right upper", ncols=columns, **words)
     return figure
 
 

@@ -8,7 +8,8 @@ import shlex
 import sys
 import warnings
 from argparse import ArgumentError
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from qmix_lightning.callbacks import (
     BattleFilm,
@@ -126,7 +128,7 @@ class QMixCLI(LightningCLI):
         try:
             super().instantiate_classes()
             check_world_size(self.trainer.world_size)
-        except (ValueError, TypeError, OSError, MisconfigurationException) as error:
+        except (ValueError, TypeError, OSError, RuntimeError, MisconfigurationException) as error:
             refuse(str(error))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -288,7 +290,8 @@ class QMixCLI(LightningCLI):
         if self.trainer.received_sigterm:
             raise SystemExit(143)
         last = Path(saved.dirpath or "") / "last.ckpt"
-        self.trainer.save_checkpoint(last)
+        with self._room_asked_for():
+            self.trainer.save_checkpoint(last)
         # A run that goes on from another's checkpoint inherits its best, which may stay the best.
         path = saved.best_model_path or last
         self.trainer.test(self.model, self.datamodule, ckpt_path=path, verbose=False)
@@ -319,17 +322,37 @@ class QMixCLI(LightningCLI):
         say(f"{episodes} greedy battles on {self.datamodule.env}{who}:", ", ".join(parts))
 
     def fit(self, **kwargs: Any) -> None:
-        """Train; what cannot be read of a checkpoint, or written for want of room, is said in a line."""
+        """Train; what cannot be read of a checkpoint, or kept or written for want of room, is said in a line."""
         try:
-            self.trainer.fit(**kwargs)
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
+            with self._room_asked_for():
+                self.trainer.fit(**kwargs)
+        except SystemExit as end:
+            # Lightning's own status would be 0, as if all were done, or 1, as if something were wrong.
+            terminated = isinstance(end, SIGTERMException)
+            if not terminated and not isinstance(end.__context__, KeyboardInterrupt):
                 raise
-            refuse(str(error))
+            if self.trainer.is_global_zero:
+                say("interrupted:", "the same words go on with --ckpt_path last")
+            raise SystemExit(143 if terminated else 130) from None
         except ValueError as error:
             if self.trainer.optimizers:  # Training had begun: a defect, not a bad input.
                 raise
             refuse(str(error))
+
+    @contextmanager
+    def _room_asked_for(self) -> Iterator[None]:
+        try:
+            yield
+        except MemoryError as error:
+            refuse(str(error))
+        except OSError as error:
+            # Ours say what was expected, and the cure; of others a defect might be the cause.
+            if str(error.strerror).startswith("Expected "):
+                refuse(str(error))
+            if error.errno not in _NO_ROOM:
+                raise
+            where = relative(error.filename or self.trainer.log_dir or "logs")
+            refuse(f"{error.strerror}: {where}. Make room, and go on from the last checkpoint.")
 
     def validate(self, **kwargs: Any) -> None:
         """Validate without Lightning's table; the report says more."""

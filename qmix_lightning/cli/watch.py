@@ -21,6 +21,8 @@ _FORMATS = (".html", ".gif", ".mp4", ".png")
 
 _Team = Callable[[TaskSpec], Policy]
 
+_NO_MAP = "qmix watch draws battles on a map, battle/…; {} is none."
+
 _TRIES = 500
 """Battles after which the search for a won or a lost one ends."""
 
@@ -93,7 +95,7 @@ def _refuse_bad_numbers(options: Namespace) -> None:
 def _watch(options: Namespace, name: str, env_options: dict[str, Any], make_team: _Team, team: str) -> None:
     """Play, draw and say where it is."""
     if not name.startswith("battle/") and "/" in name:
-        refuse(f"qmix watch draws battles on a map, battle/…; {name} is none.")
+        refuse(_NO_MAP.format(name))
     if options.policy:
         from qmix_lightning.envs.battle.scripted.registry import scripted_policy
 
@@ -120,7 +122,8 @@ def _filmed(
     from qmix_lightning.envs.battle.filming import film
 
     env = make(name, seed=options.seed, **env_options)
-    assert isinstance(env, BattleEnvironment), "The name says so."
+    if not isinstance(env, BattleEnvironment):  # A world of one's own.
+        refuse(_NO_MAP.format(name))
     found, policy = 0, make_team(env.spec)
     for _ in range(max(_TRIES, options.battles)):
         battle = film(env, policy, team)

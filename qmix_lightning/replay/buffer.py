@@ -77,6 +77,11 @@ class ReplayBuffer:
     def __len__(self) -> int:
         return len(self.storage)
 
+    @property
+    def compact(self) -> bool:
+        """Whether what was seen is not kept, but seen again when it is replayed."""
+        return self._observe is not None
+
     def extend(self, episodes: TensorDict) -> None:
         """Add episodes ``[k, T + 1]`` in the layout of ``spec.py``, in place of the oldest once the buffer is full.
 

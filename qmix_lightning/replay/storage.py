@@ -85,7 +85,9 @@ class EpisodeStorage:
             The places of those that stay, int64.
 
         Raises:
-            ValueError: If they do not look like those stored before, or a number is too large for float16.
+            ValueError: If they do not look like those stored before, a number is too large for float16, or the device
+                is not there.
+            MemoryError: If there is less memory than the first of them ask for.
             OSError: If the disk is full.
         """
         came, count = dict(episodes.items(True, True)), len(episodes)
@@ -233,8 +235,17 @@ class EpisodeStorage:
         self.put(torch.arange(written - count, written), state["episodes"])
 
     def _make_room(self, layouts: dict[Key, Layout], steps: int, device: torch.device) -> StepTable:
+        require_device(self.device)
         device = device if self.device is None else torch.device(self.device)
-        self._table = StepTable(layouts, self.capacity * steps, device, self.folder, self._memory)
+        rows = self.capacity * steps
+        try:
+            self._table = StepTable(layouts, rows, device, self.folder, self._memory)
+        except RuntimeError as error:  # That is torch's word for it.
+            size = rows * sum(layout.row_bytes for layout in layouts.values())
+            raise MemoryError(
+                f"Expected room on {device} for {size:,} bytes, {self.capacity:,} episodes, got: {_first_line(error)}."
+                " Lower the capacity, or keep episodes compact, in float16 or in a folder."
+            ) from error
         self._steps = steps
         return self._table
 
@@ -262,6 +273,36 @@ class EpisodeStorage:
                     f" {_words(now, steps)}. A buffer holds the episodes of one task: make a new one for another."
                 )
         return self._table
+
+
+def require_device(device: torch.device | str | None) -> None:
+    """Refuse a device for episodes that torch has not.
+
+    Args:
+        device: As :class:`EpisodeStorage` takes it; None is always there.
+
+    Raises:
+        ValueError: Saying what is wrong with it.
+
+    Example:
+        >>> require_device("gpu")
+        Traceback (most recent call last):
+            ...
+        ValueError: Expected a device for replayed episodes that is there, such as 'cuda', got 'gpu'. ...
+    """
+    try:
+        there = torch.device(device or "cpu").type != "cuda" or torch.cuda.is_available()
+    except RuntimeError:
+        there = False
+    if not there:
+        raise ValueError(
+            f"Expected a device for replayed episodes that is there, such as 'cuda', got {str(device)!r}. Choose"
+            " another, or leave it out to keep them where they come from."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".")
 
 
 def _dotted(key: Key) -> str:

@@ -10,10 +10,10 @@ from tests.training import LIGHTNINGS_OWN_WARNING, quiet_trainer, small_data, sm
 pytestmark = pytest.mark.filterwarnings(LIGHTNINGS_OWN_WARNING)
 
 
-def shown(*, terminal=False, env="matrix/two_step", updates=4, **options):
+def shown(*, terminal=False, env="matrix/two_step", updates=4, width=200, **options):
     """What is drawn in the course of a training that is validated after every other update."""
     page = StringIO()
-    bar = BattleProgress(Console(file=page, width=200, force_terminal=terminal, color_system=None))
+    bar = BattleProgress(Console(file=page, width=width, force_terminal=terminal, color_system=None))
     data = small_data(env)
     evaluated = {"limit_val_batches": 1, "val_check_interval": 2, **options}
     quiet_trainer(updates, callbacks=[bar], enable_progress_bar=True, **evaluated).fit(small_learner(data), data)
@@ -36,6 +36,18 @@ def test_in_a_terminal_it_draws_updates_steps_speed_return_and_loss():
     page = shown(terminal=True)
     assert re.search(r"4/4 updates .* env steps · [\d,]+/s · return \d\.\d\d · loss \S+ .*left", page)
     assert re.search(r" +[\d,]+ env steps   return", page)
+
+
+def test_on_a_line_of_80_columns_updates_and_times_are_whole_and_what_does_not_fit_is_left_out():
+    page = shown(terminal=True, env="battle/3m", width=80)
+    assert "…" not in page
+    assert re.search(r"4/4 updates \S+ +\d+ env steps · [\d,]+/s( · win \S+)? +\d:\d\d:\d\d left \d:\d\d:\d\d", page)
+
+
+def test_where_time_ends_a_training_it_does_not_tell_of_how_many_updates():
+    page = shown(terminal=True, updates=-1, max_epochs=1, limit_train_batches=4)
+    assert "4 updates " in page
+    assert not re.search(r"/\S+ updates", page)
 
 
 def test_the_sanity_check_is_no_evaluation():

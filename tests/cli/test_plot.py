@@ -7,6 +7,7 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
@@ -207,12 +208,35 @@ def test_another_tag_has_an_axis_of_its_own(logs):
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["game/version_0: 8 (1 run)"]
 
 
+def test_of_all_runs_in_a_folder_those_without_the_figure_are_left_out_and_named(plot):
+    said, rows = plot("logs")
+    assert "left out: game/version_0, which logged no val/win_rate\n" in said
+    assert list(dict.fromkeys(row["curve"] for row in rows)) == [
+        "battle-3m/version_0", "battle-3m/version_1", "battle-8m/version_0",
+    ]  # fmt: skip
+
+
 def test_many_curves_can_be_told_apart():
     steps = [0, 1]
     curves = [LearningCurve.over({"run": (steps, steps)}, str(k)) for k in range(20)]
     (axes,) = draw(curves, "val/return").axes
     looks = {(line.get_color(), str(line.get_linestyle())) for line in axes.lines}
     assert len(looks) == 20
+
+
+@pytest.mark.parametrize("count", [1, 12, 13, 40])
+def test_the_legend_of_many_curves_leaves_them_room(count):
+    steps = [0, 1]
+    figure = draw([LearningCurve.over({"run": (steps, steps)}, f"version_{k}") for k in range(count)], "val/win_rate")
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.axes
+    (legend,) = [*figure.legends, *filter(None, [axes.get_legend()])]
+    assert len(legend.get_texts()) == count
+    assert figure.bbox.contains(*legend.get_window_extent().min)
+    assert figure.bbox.contains(*legend.get_window_extent().max)
+    width, height = axes.get_window_extent().size / figure.dpi
+    assert width > 4
+    assert height > 3
 
 
 def test_without_matplotlib_it_says_how_to_install_it(refused, monkeypatch):

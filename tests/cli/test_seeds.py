@@ -293,7 +293,7 @@ def test_the_best_is_the_least_where_that_is_what_the_checkpoints_go_by(tmp_path
 
 def test_on_a_terminal_every_job_keeps_a_line(tmp_path, environment):
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
-    jobs = [Job("good", ["--help"], tmp_path / "good.txt"), Job("bad", ["plot"], tmp_path / "bad.txt")]
+    jobs = [Job("good", ["fit", "--help"], tmp_path / "good.txt"), Job("bad", ["plot"], tmp_path / "bad.txt")]
     assert {job.name: job.status == 0 for job in side_by_side(jobs, 2, console)} == {"good": True, "bad": False}
     drawn = console.file.getvalue()
     assert re.search(r"good +running for \d+ s", drawn)

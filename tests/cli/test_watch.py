@@ -160,6 +160,10 @@ def test_what_never_happens_is_not_waited_for(refused, monkeypatch):
         (["--env", "3m"], "Unknown environment '3m'. Did you mean 'battle/3m' or 'smac/3m'?"),
         (["--env", "matrix/two_step"], "qmix watch draws battles on a map, battle/…; matrix/two_step is none."),
         (
+            ["--env", "qmix_lightning.envs.matrix:TwoStepGame"],
+            "qmix watch draws battles on a map, battle/…; qmix_lightning.envs.matrix:TwoStepGame is none.",
+        ),
+        (
             ["--config", str(ROOT / "recipes/matrix/two_step_vdn.yaml")],
             "qmix watch draws battles on a map, battle/…; matrix/two_step is none.",
         ),

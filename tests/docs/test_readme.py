@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from qmix_lightning.cli.main import _HOME as COMMANDS_BESIDE
-from qmix_lightning.cli.training import QMixCLI
+from qmix_lightning.cli.main import _COMMANDS
 from tests.training import LIGHTNINGS_OWN_WARNING, ROOT
 
 TEXT = (ROOT / "README.md").read_text()
@@ -31,7 +30,7 @@ def test_the_readmes_python_runs(tmp_path, monkeypatch):
 def test_every_command_of_qmix_in_the_readme_exists():
     used = [found for command in COMMANDS for found in re.findall(r"(?:^|[\s/])qmix ([\w-]+)", command)]
     assert used, "the README shows commands"
-    assert set(used) - {"--help"} <= {*QMixCLI.subcommands(), *COMMANDS_BESIDE}
+    assert set(used) - {"--help"} <= {*_COMMANDS}
 
 
 def test_every_target_of_make_in_the_readme_exists():

@@ -177,6 +177,22 @@ def test_files_are_refused_on_a_gpu(tmp_path):
         EpisodeStorage(4, "cuda", folder=tmp_path)
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda"])
+def test_a_device_that_is_not_there_is_refused(device):
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(ValueError, match=rf"that is there, such as 'cuda', got '{device}'\. Choose another, or leave"):
+        EpisodeStorage(4, device).extend(episodes(1))
+
+
+def test_where_there_is_less_memory_than_asked_for_it_says_how_much_and_what_to_do():
+    wide = episodes(1)
+    wide[STATE] = torch.zeros(1, 6, 1).expand(-1, -1, 1 << 30)
+    words = r"on cpu for [\d,]{21} bytes, 100,000 episodes, got: .*\. Lower the capacity, or keep episodes"
+    with pytest.raises(MemoryError, match=words):
+        EpisodeStorage(100_000).extend(wide)
+
+
 def test_no_capacity_is_refused():
     with pytest.raises(ValueError, match="capacity >= 1, got 0"):
         EpisodeStorage(0)

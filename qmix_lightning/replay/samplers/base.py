@@ -73,5 +73,5 @@ class AbstractSampler(ABC):
         if state.keys() != (known := self.state_dict()).keys():
             raise ValueError(
                 f"Expected the state of a {type(self).__name__}, with {', '.join(known)}, got {', '.join(state)}. Make"
-                " the sampler that was saved."
+                " the sampler that was saved, in a recipe by data.prioritised."
             )
