@@ -1,4 +1,4 @@
-"""What is added to a training run: monitoring, progress, the priorities of replay, and targets of other modules."""
+"""What is added to a training run: monitoring, progress, priorities of replay, targets of other modules, and an end."""
 
 from qmix_lightning.callbacks.best import BestCheckpoint
 from qmix_lightning.callbacks.dashboard import CockpitLayout, cockpit
@@ -14,6 +14,7 @@ from qmix_lightning.callbacks.replay import ReplayMonitor
 from qmix_lightning.callbacks.schedule import EnvStepSchedule
 from qmix_lightning.callbacks.stages import StageTimes
 from qmix_lightning.callbacks.target_networks import TargetUpdater
+from qmix_lightning.callbacks.termination import TogetherOnSigterm
 
 __all__ = [
     "BattleFilm",
@@ -29,6 +30,7 @@ __all__ = [
     "ReplayPriorities",
     "StageTimes",
     "TargetUpdater",
+    "TogetherOnSigterm",
     "TrainingMonitor",
     "cockpit",
 ]

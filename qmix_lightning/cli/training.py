@@ -29,6 +29,7 @@ from qmix_lightning.callbacks import (
     BestCheckpoint,
     LastCheckpoint,
     ReplayPriorities,
+    TogetherOnSigterm,
     cockpit,
 )
 from qmix_lightning.checkpointing import AtomicCheckpointIO
@@ -156,6 +157,7 @@ class QMixCLI(LightningCLI):
         # evaluations, when they would be.
         every = asked["val_check_interval"] if asked["limit_val_batches"] == 0 else None
         callbacks.append(LastCheckpoint(self._get(self.config, "checkpoint")["dirpath"], every))
+        callbacks.append(TogetherOnSigterm())
         self.trainer_defaults["callbacks"] = callbacks
         plugins = asked["plugins"] or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
