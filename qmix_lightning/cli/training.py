@@ -18,7 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
 
 from qmix_lightning.callbacks import (
@@ -31,7 +31,7 @@ from qmix_lightning.callbacks import (
 )
 from qmix_lightning.checkpointing import AtomicCheckpointIO
 from qmix_lightning.cli.overhead import NoProfiler, keep_freed_memory, skip_empty_hooks
-from qmix_lightning.cli.resume import WORDS, checkpoint_of, newest_run
+from qmix_lightning.cli.resume import WORDS, checkpoint_of, chosen_run, newest_run
 from qmix_lightning.cli.words import in_a_line, refuse, relative, say
 from qmix_lightning.datamodule import ReplayDataModule
 from qmix_lightning.launching import check_world_size, cluster_plugins, settled_arguments, trainer_defaults
@@ -134,11 +134,11 @@ class QMixCLI(LightningCLI):
         asked, fits = self._get(self.config_init, "trainer"), self.subcommand == "fit"
         kwargs |= settled_arguments(asked)
         logger = asked["logger"]
-        if logger is None:
+        if logger is None or (logger is True and fits):
             logger = kwargs["logger"] = EnvStepLogger(self.datamodule.env.replace("/", "-")) if fits else False
         self._checkpoint = self._get(self.config, "ckpt_path")
         if self._checkpoint in WORDS:
-            self._find_checkpoint(logger, chosen=asked["logger"] is not None)
+            self._find_checkpoint(logger, chosen=asked["logger"] not in (None, True))
         if not fits:
             # An evaluation writes nothing.
             self.save_config_callback = None
@@ -183,7 +183,7 @@ class QMixCLI(LightningCLI):
             self._refuse_endless_schedule()
         if self._checkpoint is not None:
             self._refuse_unfit_checkpoint(self._checkpoint)
-        if self.subcommand == "fit" and not self._goes_on and self.trainer.is_global_zero:
+        if self.subcommand == "fit" and not (self._goes_on and self._checkpoint) and self.trainer.is_global_zero:
             # Last, because asking for the folder makes it.
             self._refuse_used_folder()
 
@@ -194,9 +194,10 @@ class QMixCLI(LightningCLI):
         loggers = [each for each in (logger if isinstance(logger, list) else [logger]) if isinstance(each, Logger)]
         ours = next((each for each in loggers if isinstance(each, EnvStepLogger)), None)
         run = newest_run(runs, saved)
-        if chosen:  # Only then, because asking a logger for its folder makes one.
-            folders = (each.log_dir for each in [*([ours] if ours else []), *loggers])
-            run = next((Path(folder) for folder in folders if folder), None)
+        if chosen:
+            own = chosen_run(loggers, self._get(self.config_init, "trainer")["default_root_dir"], saved)
+            # What is evaluated need not have been logged as its evaluation is.
+            run = own if self.subcommand == "fit" or (own and (own / "checkpoints").is_dir()) else run
         path = checkpoint_of(run or Path(), word, saved) if run or saved else None
         if path is None and self.subcommand != "fit":
             refuse(f"There is no {word} checkpoint in {saved or run or runs}. Train first: qmix fit, or give its path.")
@@ -211,7 +212,7 @@ class QMixCLI(LightningCLI):
                 with suppress(Exception):  # A file of another kind is refused, in words, later.
                     state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
                     env_steps = state[ReplayDataModule.__qualname__]["env_steps"]
-                if ours is not None and run is not None and not chosen:
+                if ours is not None and ours._version is None and run is not None and run.parent == Path(ours.root_dir):
                     ours._version = run.name
             if ours is not None:
                 ours.go_on_from(env_steps)
@@ -244,12 +245,17 @@ class QMixCLI(LightningCLI):
     def _refuse_used_folder(self) -> None:
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        saved = self._get(self.config, "checkpoint")["dirpath"]
-        if saved and (found := sorted(path.name for path in Path(saved).glob("*.ckpt"))):
-            refuse(f"{saved} holds another run ({found[-1]}). Choose an empty folder, or move it away.")
         folder = Path(self.trainer.log_dir or ".")
-        if (folder / "config.yaml").exists():
+        config = folder / "config.yaml"
+        given = [Path(str(path)).resolve() for path in self._get(self.config, "config") or []]
+        if not self.trainer.loggers and config.resolve() in given:
+            refuse(f"{relative(config)} is where a run without a logger saves its options. Give yours another name.")
+        # A run that was killed before its first checkpoint is begun again where it was.
+        if not self._goes_on and config.exists():
             refuse(f"{folder} holds another run (config.yaml). Choose an empty folder, or move it away.")
+        saved = Path(self._get(self.config, "checkpoint")["dirpath"] or folder / "checkpoints")
+        if found := sorted(path.name for path in saved.glob("*.ckpt")):
+            refuse(f"{saved} holds another run ({found[-1]}). Choose an empty folder, or move it away.")
 
     def _refuse_unknown_monitor(self) -> None:
         known = ["return", "episode_length"]
@@ -295,9 +301,10 @@ class QMixCLI(LightningCLI):
         self._report(self.datamodule.test_episodes)
         folder = self.trainer.log_dir or "logs"  # Asks all processes, so all of them must ask.
         if self.trainer.is_global_zero:
-            tensorboard = Path(sys.executable).parent / "tensorboard"
             say("checkpoint:", f" {relative(path)}")
-            say("curves:", f"     {shlex.quote(relative(tensorboard))} --logdir {shlex.quote(relative(folder))}")
+            if any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers):
+                tensorboard = Path(sys.executable).parent / "tensorboard"
+                say("curves:", f"     {shlex.quote(relative(tensorboard))} --logdir {shlex.quote(relative(folder))}")
 
     def after_validate(self) -> None:
         """Say what was found."""
