@@ -32,6 +32,7 @@ from qmix_lightning.callbacks import (
 from qmix_lightning.checkpointing import AtomicCheckpointIO
 from qmix_lightning.cli.overhead import NoProfiler, keep_freed_memory, skip_empty_hooks
 from qmix_lightning.cli.resume import WORDS, checkpoint_of, chosen_run, newest_run
+from qmix_lightning.cli.schedule import refuse_bad_schedule
 from qmix_lightning.cli.words import in_a_line, refuse, relative, say
 from qmix_lightning.datamodule import ReplayDataModule
 from qmix_lightning.launching import check_world_size, cluster_plugins, settled_arguments, trainer_defaults
@@ -132,6 +133,7 @@ class QMixCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Log a fit to a folder of its own below ``logs/``, or to that of the run that it goes on with."""
         asked, fits = self._get(self.config_init, "trainer"), self.subcommand == "fit"
+        self._refuse_bare_trainer(asked)
         kwargs |= settled_arguments(asked)
         logger = asked["logger"]
         if logger is None or (logger is True and fits):
@@ -147,12 +149,15 @@ class QMixCLI(LightningCLI):
         )
         if asked["enable_progress_bar"] is not False:
             callbacks.append(BattleProgress())
-        own = [type(callback) for callback in asked["callbacks"] or []]
-        if self.datamodule.prioritised and ReplayPriorities not in own:
+        own = asked["callbacks"] or []
+        own = own if isinstance(own, list) else [own]
+        if self.datamodule.prioritised and ReplayPriorities not in map(type, own):
             callbacks.append(ReplayPriorities())
         # Lightning's save_last writes only when the best is written, which can be long before the end. Without
         # evaluations, when they would be.
         every = asked["val_check_interval"] if asked["limit_val_batches"] == 0 else None
+        if every:  # Then nobody looks for a best one.
+            warnings.filterwarnings("ignore", message=".*could not find the monitored key")
         callbacks.append(LastCheckpoint(self._get(self.config, "checkpoint")["dirpath"], every))
         self.trainer_defaults["callbacks"] = callbacks
         plugins = asked["plugins"] or []
@@ -180,7 +185,8 @@ class QMixCLI(LightningCLI):
         if self.subcommand == "fit":
             keep_freed_memory()
             self._refuse_unknown_monitor()
-            self._refuse_endless_schedule()
+            asked = self._get(self.config_init, "trainer")["val_check_interval"]
+            refuse_bad_schedule(self.trainer, self.model, self.datamodule, asked)
         if self._checkpoint is not None:
             self._refuse_unfit_checkpoint(self._checkpoint)
         if self.subcommand == "fit" and not (self._goes_on and self._checkpoint) and self.trainer.is_global_zero:
@@ -223,23 +229,16 @@ class QMixCLI(LightningCLI):
         # What a run saves of its configuration must make it again from the start.
         self.config[self.subcommand]["ckpt_path"] = None
 
-    def _refuse_endless_schedule(self) -> None:
-        every, parts = self.trainer.val_check_interval, self.trainer.accumulate_grad_batches
-        if isinstance(every, int) and every % parts:
+    def _refuse_bare_trainer(self, asked: Any) -> None:
+        if asked["barebones"]:
             refuse(
-                f"Checkpoints come at evaluations and must not fall between the {parts} batches of an update, but"
-                f" trainer.val_check_interval is {every}. Take a multiple of trainer.accumulate_grad_batches."
+                "trainer.barebones leaves out the logger, checkpoints and progress that all runs of this command line"
+                " have. Leave it out; from Python, Trainer(barebones=True) trains a QLearner as well."
             )
-        rate = self.model.hparams["final_learning_rate"]
-        if rate is not None and self.trainer.max_steps < 1:
+        if asked["enable_checkpointing"] is False:
             refuse(
-                f"model.final_learning_rate {rate} is reached at the last update, but trainer.max_steps is"
-                f" {self.trainer.max_steps}. Set max_steps, or final_learning_rate to null."
-            )
-        if self.datamodule.prioritised and self.trainer.max_steps < 1:
-            refuse(
-                "The importance exponent of data.prioritised reaches 1 at the last update, but trainer.max_steps is"
-                f" {self.trainer.max_steps}. Set max_steps, or prioritised to false."
+                "All runs of this command line save checkpoints, and end with a test of the best, but"
+                " trainer.enable_checkpointing is false. Leave it out; trainer.fast_dev_run writes nothing."
             )
 
     def _refuse_used_folder(self) -> None:
@@ -281,6 +280,11 @@ class QMixCLI(LightningCLI):
             self.model.on_load_checkpoint(checkpoint)
         except ValueError as error:
             refuse(str(error))
+        if self.subcommand == "fit" and "optimizer_states" not in checkpoint:
+            refuse(
+                f"{path} holds networks alone (checkpoint.save_weights_only), from which training cannot go on. It can"
+                " be evaluated; go on from another checkpoint, such as a last-step=… beside it."
+            )
         done, last = checkpoint["global_step"], self.trainer.max_steps
         # A run that was killed after its last update has its test still to come.
         if self.subcommand == "fit" and 0 < last <= done and not self._goes_on:
@@ -333,6 +337,8 @@ class QMixCLI(LightningCLI):
             if error.errno not in _NO_ROOM:
                 raise
             refuse(str(error))
+        except MisconfigurationException as error:
+            refuse(" ".join(str(error).split()))
         except ValueError as error:
             if self.trainer.optimizers:  # Training had begun: a defect, not a bad input.
                 raise

@@ -1,0 +1,64 @@
+"""Arguments of Lightning's Trainer that say more than a number."""
+
+import pytest
+
+from tests.training import LIGHTNINGS_OWN_WARNING, ROOT, SMALL, qmix
+
+pytestmark = pytest.mark.filterwarnings(LIGHTNINGS_OWN_WARNING)
+
+GAME = ROOT / "recipes/matrix/two_step_vdn.yaml"
+RUN = "logs/matrix-two_step/version_0"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def refused(here, capsys):
+    def run(*options):
+        with pytest.raises(SystemExit) as exit_:
+            qmix("fit", "--config", GAME, *SMALL, *options)
+        assert exit_.value.code == 2
+        said = capsys.readouterr().err.strip()
+        assert said.startswith("qmix: ")
+        assert len(said.splitlines()) == 1
+        return said
+
+    return run
+
+
+@pytest.mark.parametrize("callback", ["LearningRateMonitor", "[LearningRateMonitor]"])
+def test_a_single_callback_needs_no_list(here, callback):
+    qmix("fit", "--config", GAME, *SMALL, f"--trainer.callbacks={callback}")
+    assert (here / RUN / "checkpoints/last.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--trainer.barebones=true", "trainer.barebones leaves out the logger, checkpoints and progress"),
+        ("--trainer.enable_checkpointing=false", "All runs of this command line save checkpoints"),
+    ],
+)
+def test_a_trainer_without_what_every_run_has_is_refused(refused, here, option, words):
+    assert words in refused(option)
+    assert not list(here.rglob("*"))
+
+
+def test_what_a_callback_of_lightning_refuses_is_said_in_a_line(refused):
+    said = refused("--trainer.callbacks=LearningRateMonitor", "--trainer.logger=false")
+    assert "Cannot use `LearningRateMonitor` callback with `Trainer` that has no logger." in said
+
+
+def test_training_does_not_go_on_from_networks_alone(here, refused, capsys):
+    qmix("fit", "--config", GAME, *SMALL, "--checkpoint.save_weights_only=true")
+    before = sorted(here.rglob("*"))
+    words = "--ckpt_path=best", "--trainer.max_steps=4"
+    capsys.readouterr()
+    assert "holds networks alone (checkpoint.save_weights_only), from which training cannot go on" in refused(*words)
+    assert sorted(here.rglob("*")) == before
+    qmix("validate", "--config", GAME, *SMALL, "--ckpt_path=best")
+    assert "untrained" not in capsys.readouterr().out
