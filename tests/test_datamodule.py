@@ -150,6 +150,14 @@ def test_battles_side_by_side_in_another_number_begin_anew():
     assert len(again.buffer) == len(data.buffer)
 
 
+@pytest.mark.parametrize("compact", [True, False])
+def test_compact_episodes_are_not_taken_for_whole_ones_nor_the_reverse(compact):
+    was, now = ("compact", "whole") if compact else ("whole", "compact")
+    state = trained(3, "battle/3m", compact=compact).state_dict()
+    with pytest.raises(ValueError, match=f"episodes that are {now}, as .* got {was} ones. Go on with data.compact"):
+        taken_up(state, small_data("battle/3m", compact=not compact))
+
+
 @pytest.mark.parametrize(
     "other", [{"compact": False}, {"replay_precision": "float16", "compact": False}, {"replay_folder": "."}]
 )

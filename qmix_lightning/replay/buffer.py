@@ -15,7 +15,7 @@ from qmix_lightning.replay.samplers.base import AbstractSampler
 from qmix_lightning.replay.samplers.uniform import UniformSampler
 from qmix_lightning.replay.storage import EpisodeStorage
 from qmix_lightning.replay.table import sent
-from qmix_lightning.spec import EPISODE, MASK, PRIORITY_WEIGHT
+from qmix_lightning.spec import EPISODE, MASK, OBSERVATION, PRIORITY_WEIGHT, UNITS
 
 
 class ReplayBuffer:
@@ -134,5 +134,24 @@ class ReplayBuffer:
         Raises:
             ValueError: If it is of another one.
         """
+        self.refuse_other_form(state["storage"]["form"])
         self.storage.load_state_dict(state["storage"])
         self.sampler.load_state_dict(state["sampler"])
+
+    def refuse_other_form(self, form: dict[str, Any]) -> None:
+        """Refuse saved episodes that are compact where ours are whole, and the reverse.
+
+        Args:
+            form: What the storage that they were saved from says they look like.
+
+        Raises:
+            ValueError: If they are.
+        """
+        kept = form.get("layouts", {}).keys()
+        seen, compact = ".".join(OBSERVATION) in kept, self._observe is not None
+        if (seen and compact) or (not seen and not compact and UNITS in kept):
+            was, now = ("whole", "compact") if seen else ("compact", "whole")
+            raise ValueError(
+                f"Expected saved episodes that are {now}, as those of this replay, got {was} ones. Go on with"
+                " data.compact, and data.workers, as they were when these were saved, or start a new run."
+            )
