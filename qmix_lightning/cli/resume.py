@@ -70,6 +70,9 @@ def _is_run(path: Path, checkpoints: str | None) -> bool:
     if not re.fullmatch(r"version_\d+", path.name) or not path.is_dir() or (path / "sweep.json").exists():
         return False
     config = path / "config.yaml"
-    saved = yaml.safe_load(config.read_text()) if config.exists() else None
-    # A run that was killed before it wrote its configuration has no checkpoint either.
-    return saved is None or (saved.get("checkpoint") or {}).get("dirpath") == checkpoints
+    try:
+        saved = yaml.safe_load(config.read_text()) if config.exists() else None
+    except yaml.YAMLError:
+        saved = None
+    # A run that was killed before it wrote its configuration, or while it did, may have a checkpoint all the same.
+    return not isinstance(saved, dict) or (saved.get("checkpoint") or {}).get("dirpath") == checkpoints

@@ -30,12 +30,14 @@ from qmix_lightning.callbacks import (
     cockpit,
 )
 from qmix_lightning.checkpointing import AtomicCheckpointIO
+from qmix_lightning.cli.options_file import OptionsFile
 from qmix_lightning.cli.overhead import NoProfiler, keep_freed_memory, skip_empty_hooks
 from qmix_lightning.cli.resume import WORDS, checkpoint_of, chosen_run, newest_run
 from qmix_lightning.cli.schedule import refuse_bad_schedule
 from qmix_lightning.cli.words import in_a_line, refuse, relative, say
 from qmix_lightning.datamodule import ReplayDataModule
 from qmix_lightning.launching import check_world_size, cluster_plugins, settled_arguments, trainer_defaults
+from qmix_lightning.learning_rate import refuse_other_optimizer
 from qmix_lightning.logger import EnvStepLogger
 from qmix_lightning.module import OUTCOMES, QLearner
 
@@ -67,6 +69,7 @@ class QMixCLI(LightningCLI):
                 "enable_model_summary": False,
                 **trainer_defaults(),
             },
+            save_config_callback=OptionsFile,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
@@ -278,6 +281,8 @@ class QMixCLI(LightningCLI):
             refuse(f"{path} is no checkpoint that can be read. Was it cut off while it was written?")
         try:
             self.model.on_load_checkpoint(checkpoint)
+            if self.subcommand == "fit":
+                refuse_other_optimizer(checkpoint, self.model.hparams)
         except ValueError as error:
             refuse(str(error))
         if self.subcommand == "fit" and "optimizer_states" not in checkpoint:

@@ -169,3 +169,29 @@ def test_a_folder_of_checkpoints_that_cannot_be_read_is_not_written_over(here, c
         qmix("fit", *words)
     assert exit_.value.code == 2
     assert "kept holds another run (last-step=2.ckpt)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--data.prioritised=true", "Expected the state of a PrioritisedSampler"),
+        ("--model.optimizer=adam", "got one by rmsprop, whose state adam cannot use."),
+    ],
+)
+def test_a_start_that_is_refused_leaves_the_options_of_the_run_as_they_were(here, capsys, option, words):
+    given = ("--config", GAME, *SMALL, "--model.optimizer=rmsprop")
+    qmix("fit", *given)
+    config = (here / RUN / "config.yaml").read_text()
+    with pytest.raises(SystemExit) as exit_:
+        qmix("fit", *given, option, "--ckpt_path=last", "--trainer.max_steps=4")
+    assert exit_.value.code == 2
+    assert words in capsys.readouterr().err
+    assert (here / RUN / "config.yaml").read_text() == config
+
+
+@pytest.mark.parametrize("part", ["trainer:\n  max_ste", "seed_ever", "a: [1"])
+def test_a_run_whose_options_were_cut_off_goes_on(here, capsys, part):
+    qmix("fit", "--config", GAME, *SMALL)
+    (here / RUN / "config.yaml").write_text(part)
+    qmix("fit", "--config", GAME, *SMALL, "--ckpt_path=last", "--trainer.max_steps=4")
+    assert updates(here / RUN / "checkpoints")["last.ckpt"] == 4
