@@ -34,7 +34,7 @@ from qmix_lightning.cli.options_file import OptionsFile
 from qmix_lightning.cli.overhead import NoProfiler, keep_freed_memory, skip_empty_hooks
 from qmix_lightning.cli.resume import WORDS, checkpoint_of, chosen_run, newest_run
 from qmix_lightning.cli.schedule import refuse_bad_schedule
-from qmix_lightning.cli.words import in_a_line, refuse, relative, say
+from qmix_lightning.cli.words import in_a_line, refuse, refuse_unwritable, relative, say
 from qmix_lightning.datamodule import ReplayDataModule
 from qmix_lightning.launching import check_world_size, cluster_plugins, settled_arguments, trainer_defaults
 from qmix_lightning.learning_rate import refuse_other_optimizer
@@ -192,9 +192,19 @@ class QMixCLI(LightningCLI):
             refuse_bad_schedule(self.trainer, self.model, self.datamodule, asked)
         if self._checkpoint is not None:
             self._refuse_unfit_checkpoint(self._checkpoint)
-        if self.subcommand == "fit" and not (self._goes_on and self._checkpoint) and self.trainer.is_global_zero:
+        written = self.trainer.is_global_zero and not self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        if self.subcommand == "fit" and written:
             # Last, because asking for the folder makes it.
-            self._refuse_used_folder()
+            try:
+                folder = Path(self.trainer.log_dir or ".")
+            except OSError as error:
+                refuse_unwritable(Path(error.filename or "."))
+                raise
+            saved = self._get(self.config, "checkpoint")["dirpath"]
+            if not (self._goes_on and self._checkpoint):
+                self._refuse_used_folder(folder, Path(saved or folder / "checkpoints"))
+            refuse_unwritable(folder)
+            refuse_unwritable(Path(saved or folder))
 
     def _find_checkpoint(self, logger: Any, *, chosen: bool) -> None:
         """Put a path in the place of "last" or "best", of the newest run of the recipe or that of a chosen logger."""
@@ -244,10 +254,7 @@ class QMixCLI(LightningCLI):
                 " trainer.enable_checkpointing is false. Leave it out; trainer.fast_dev_run writes nothing."
             )
 
-    def _refuse_used_folder(self) -> None:
-        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        folder = Path(self.trainer.log_dir or ".")
+    def _refuse_used_folder(self, folder: Path, saved: Path) -> None:
         config = folder / "config.yaml"
         given = [Path(str(path)).resolve() for path in self._get(self.config, "config") or []]
         if not self.trainer.loggers and config.resolve() in given:
@@ -255,7 +262,6 @@ class QMixCLI(LightningCLI):
         # A run that was killed before its first checkpoint is begun again where it was.
         if not self._goes_on and config.exists():
             refuse(f"{folder} holds another run (config.yaml). Choose an empty folder, or move it away.")
-        saved = Path(self._get(self.config, "checkpoint")["dirpath"] or folder / "checkpoints")
         if found := sorted(path.name for path in saved.glob("*.ckpt")):
             refuse(f"{saved} holds another run ({found[-1]}). Choose an empty folder, or move it away.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,6 +28,21 @@ def refuse(message: str) -> NoReturn:
     """Say what is wrong with the input, and exit with status 2."""
     Console(stderr=True, soft_wrap=True).print(f"[bold red]qmix:[/] {escape(message)}", highlight=False)
     raise SystemExit(2)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Make a folder for a run, or say that nothing can be written there, and exit with status 2."""
+    if ":/" in str(folder):
+        return  # Not on this machine.
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        refuse(
+            f"A run writes below {relative(folder)}, where that cannot be done ({error.strerror}). Start it in a folder"
+            " of yours, or name one: --trainer.logger=EnvStepLogger --trainer.logger.save_dir=…, --checkpoint.dirpath=…"
+        )
 
 
 def in_a_line(message: str, options: list[str]) -> str:

@@ -62,3 +62,17 @@ def test_training_does_not_go_on_from_networks_alone(here, refused, capsys):
     assert sorted(here.rglob("*")) == before
     qmix("validate", "--config", GAME, *SMALL, "--ckpt_path=best")
     assert "untrained" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "A run writes below logs/matrix-two_step"),
+        (["--trainer.logger=false", "--checkpoint.dirpath=logs"], "A run writes below logs, where that cannot be done"),
+        (["--trainer.logger=EnvStepLogger", "--trainer.logger.save_dir=/proc/here"], "A run writes below /proc/here"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to_is_named_before_training(here, refused, options, words):
+    (here / "logs").write_text("a file")
+    assert words in refused(*options)
+    assert sorted(path.name for path in here.rglob("*")) == ["logs"]
