@@ -304,6 +304,8 @@ class QLearner(ForgetsFirst):
         scheduler = decaying(optimizer, hp, self.trainer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    _configure_optimizers = configure_optimizers  # as they are defined here
+
     def validation_step(self, batch: TensorDict, batch_idx: int) -> None:
         """Count battles ``[B, T + 1]`` that were just played greedily."""
         self._evaluate(batch, "val")
@@ -338,7 +340,8 @@ class QLearner(ForgetsFirst):
             del state[name]
         state.update({name: value for name, value in self.state_dict().items() if name.startswith(options)})
         refuse_other_networks(state, self.state_dict())
-        if self._trainer is not None and self.trainer.state.fn == "fit":
+        fits = self._trainer is not None and self.trainer.state.fn == "fit"
+        if fits and is_own(self, "configure_optimizers", QLearner._configure_optimizers):
             refuse_other_optimizer(checkpoint, self.hparams)
             keep_own_rate(checkpoint, self.hparams, self.trainer.max_steps)
 

@@ -1,7 +1,16 @@
 import pytest
+import torch
 from lightning.pytorch import Callback
 
-from tests.training import LIGHTNINGS_OWN_WARNING, quiet_trainer, small_data, small_learner
+from qmix_lightning.module import QLearner
+from tests.training import (
+    LIGHTNINGS_OWN_WARNING,
+    quiet_trainer,
+    small_agent,
+    small_data,
+    small_learner,
+    small_mixer,
+)
 
 pytestmark = pytest.mark.filterwarnings(LIGHTNINGS_OWN_WARNING)
 
@@ -54,3 +63,22 @@ def test_training_does_not_go_on_with_another_optimizer_but_an_evaluation_needs_
     trainer.validate(
         small_learner(data, optimizer="rmsprop"), data, ckpt_path=tmp_path / "saved.ckpt", weights_only=True
     )
+
+
+class Other(QLearner):
+    """Trains by an optimizer of its own."""
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(self.loss.parameters(), 0.005)
+        self.target_update.follow(optimizer)
+        return optimizer
+
+
+def test_an_optimizer_of_ones_own_is_left_alone(tmp_path):
+    for updates, options in ((2, {}), (4, {"learning_rate": 0.1, "optimizer": "rmsprop"})):
+        data, watch = small_data(), Rates()
+        trainer = quiet_trainer(updates, callbacks=[watch])
+        learner = Other(data.spec, small_agent, small_mixer, **options)
+        trainer.fit(learner, data, ckpt_path=tmp_path / "saved.ckpt" if options else None)
+        trainer.save_checkpoint(tmp_path / "saved.ckpt")
+        assert watch.seen == [0.005] * 2

@@ -1,7 +1,8 @@
-"""Evaluations, checkpoints and ends that would never come, or at a moment at which they cannot."""
+"""Trainers that could not do what a run does, and evaluations and ends that would never come."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -9,6 +10,29 @@ from lightning.pytorch import LightningModule, Trainer
 from qmix_lightning.callbacks.schedule import EnvStepSchedule
 from qmix_lightning.cli.words import refuse
 from qmix_lightning.datamodule import ReplayDataModule
+
+
+def refuse_unfit_trainer(asked: Mapping[str, Any]) -> None:
+    """Refuse, in a line, a trainer that leaves out what every run has, or forgets its processes.
+
+    Args:
+        asked: The arguments of Lightning's Trainer.
+    """
+    if asked["barebones"]:
+        refuse(
+            "trainer.barebones leaves out the logger, checkpoints and progress that all runs of this command line have."
+            " Leave it out; from Python, Trainer(barebones=True) trains a QLearner as well."
+        )
+    if asked["enable_checkpointing"] is False:
+        refuse(
+            "All runs of this command line save checkpoints, and end with a test of the best, but"
+            " trainer.enable_checkpointing is false. Leave it out; trainer.fast_dev_run writes nothing."
+        )
+    if str(asked["strategy"]).startswith(("ddp_spawn", "ddp_fork", "ddp_notebook")):
+        refuse(
+            "Battles and replay stay in the process that has them, but processes of trainer.strategy"
+            f" {asked['strategy']} are forgotten after each fit. Take ddp."
+        )
 
 
 def refuse_bad_schedule(trainer: Trainer, learner: LightningModule, data: ReplayDataModule, asked: Any) -> None:

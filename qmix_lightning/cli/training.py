@@ -33,7 +33,7 @@ from qmix_lightning.checkpointing import AtomicCheckpointIO
 from qmix_lightning.cli.options_file import OptionsFile
 from qmix_lightning.cli.overhead import NoProfiler, keep_freed_memory, skip_empty_hooks
 from qmix_lightning.cli.resume import WORDS, checkpoint_of, chosen_run, newest_run
-from qmix_lightning.cli.schedule import refuse_bad_schedule
+from qmix_lightning.cli.schedule import refuse_bad_schedule, refuse_unfit_trainer
 from qmix_lightning.cli.words import in_a_line, refuse, refuse_unwritable, relative, say
 from qmix_lightning.datamodule import ReplayDataModule
 from qmix_lightning.launching import check_world_size, cluster_plugins, settled_arguments, trainer_defaults
@@ -136,7 +136,7 @@ class QMixCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Log a fit to a folder of its own below ``logs/``, or to that of the run that it goes on with."""
         asked, fits = self._get(self.config_init, "trainer"), self.subcommand == "fit"
-        self._refuse_bare_trainer(asked)
+        refuse_unfit_trainer(asked)
         kwargs |= settled_arguments(asked)
         logger = asked["logger"]
         if logger is None or (logger is True and fits):
@@ -241,18 +241,6 @@ class QMixCLI(LightningCLI):
         self.config_init[self.subcommand]["ckpt_path"] = self._checkpoint
         # What a run saves of its configuration must make it again from the start.
         self.config[self.subcommand]["ckpt_path"] = None
-
-    def _refuse_bare_trainer(self, asked: Any) -> None:
-        if asked["barebones"]:
-            refuse(
-                "trainer.barebones leaves out the logger, checkpoints and progress that all runs of this command line"
-                " have. Leave it out; from Python, Trainer(barebones=True) trains a QLearner as well."
-            )
-        if asked["enable_checkpointing"] is False:
-            refuse(
-                "All runs of this command line save checkpoints, and end with a test of the best, but"
-                " trainer.enable_checkpointing is false. Leave it out; trainer.fast_dev_run writes nothing."
-            )
 
     def _refuse_used_folder(self, folder: Path, saved: Path) -> None:
         config = folder / "config.yaml"

@@ -68,12 +68,27 @@ def in_a_line(message: str, options: list[str]) -> str:
     keys = ".".join(re.findall(r'Parser key "([\w.]+)": ', message))
     message = re.sub(r'Parser key "[\w.]+": | Got value: Namespace\(.*', "", message).replace("typing.", "")
     message = re.sub(r"<class '(\w+)'>", r"\1", message)
+    if found := re.search(r"class_path '[\w.]*?(\w+)': the following arguments are required: (\w+)", message):
+        return f"{keys}: {found[1]} needs {found[2]}. Add --{keys}.{found[2]}=… behind --{keys}={found[1]}."
     if found := re.search(r"Union subtypes.*? Errors: (.*) Given value type: \S+ Given value: (.*)", message):
-        expected = [
-            kind.replace("NoneType", "null") for kind in re.findall(r"Expected an? (\w+(?:\[[^]]*\])?)", found[1])
-        ]
+        kinds = re.findall(r"Expected an? (\w+(?:\[[^]]*\])?)", found[1])
+        expected = [{"NoneType": "null", "dot": "the name of a class"}.get(kind, kind) for kind in kinds]
         message = f"Expected {' or '.join(expected)}. Got value: {found[2]}" if expected else message
+        if near := _near(found[2], _lightnings(keys)):
+            message += f". {near.rstrip()}"
     return f"{keys}: {message}" if keys else message
+
+
+def _lightnings(key: str) -> list[str]:
+    """Classes that may be called by their names alone."""
+    # Most commands that speak from here have no use for Lightning, which takes long to import.
+    if key not in ("trainer.callbacks", "trainer.logger"):
+        return []
+    from lightning.pytorch import Callback
+    from lightning.pytorch.loggers import Logger
+
+    family: type[Any] = Callback if key == "trainer.callbacks" else Logger
+    return [cls.__name__ for cls in _members(family) if not cls.__name__.startswith("_")]
 
 
 def _near(word: str, known: Iterable[str]) -> str:

@@ -41,6 +41,10 @@ def test_a_single_callback_needs_no_list(here, callback):
     [
         ("--trainer.barebones=true", "trainer.barebones leaves out the logger, checkpoints and progress"),
         ("--trainer.enable_checkpointing=false", "All runs of this command line save checkpoints"),
+        (
+            "--trainer.strategy=ddp_spawn",
+            "processes of trainer.strategy ddp_spawn are forgotten after each fit. Take ddp",
+        ),
     ],
 )
 def test_a_trainer_without_what_every_run_has_is_refused(refused, here, option, words):
@@ -76,3 +80,19 @@ def test_a_folder_that_cannot_be_written_to_is_named_before_training(here, refus
     (here / "logs").write_text("a file")
     assert words in refused(*options)
     assert sorted(path.name for path in here.rglob("*")) == ["logs"]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (
+            "--trainer.callbacks=EarlyStoping",
+            "Expected list or the name of a class or null. Got value: EarlyStoping. Did you mean EarlyStopping?",
+        ),
+        ("--trainer.callbacks=ReplayPriority", "Did you mean ReplayPriorities?"),
+        ("--trainer.logger=CSVLoger", "Got value: CSVLoger. Did you mean CSVLogger?"),
+        ("--trainer.callbacks=EarlyStopping", "EarlyStopping needs monitor. Add --trainer.callbacks.monitor=…"),
+    ],
+)
+def test_a_class_that_is_misspelt_or_lacks_an_argument_is_refused_in_a_line(refused, option, words):
+    assert words in refused(option)
