@@ -229,6 +229,13 @@ def test_an_unknown_environment_is_refused():
         ReplayDataModule("battle/3n")
 
 
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+def test_loaders_without_their_data_are_refused():
+    data = small_data()
+    with pytest.raises(RuntimeError, match="Give it the data itself, and not its loaders: trainer"):
+        quiet_trainer(1, limit_val_batches=1).fit(small_learner(data), data.train_dataloader())
+
+
 def test_a_module_that_cannot_play_is_refused():
     words = r"module to be a Policy, with initial_memory and act, got Mute\. QLearner is one"
     with pytest.raises(TypeError, match=words):
