@@ -44,6 +44,9 @@ from qmix_lightning.module import OUTCOMES, QLearner
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 """What a disk says that is full, or a user who has had his share of it."""
 
+_NO_FOLDER = (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
+"""What a folder says that is not there, or not to be written to."""
+
 
 class QMixCLI(LightningCLI):
     """A LightningCLI for QLearner and ReplayDataModule which answers bad input in a line or two."""
@@ -333,7 +336,7 @@ class QMixCLI(LightningCLI):
         try:
             self.trainer.fit(**kwargs)
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if error.errno not in (*_NO_ROOM, *_NO_FOLDER):
                 raise
             refuse(str(error))
         except MisconfigurationException as error:

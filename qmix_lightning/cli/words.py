@@ -18,6 +18,9 @@ from qmix_lightning.mixers.base import Mixer
 
 _FAMILIES: dict[str, type[Any]] = {"model.agent": AbstractAgent, "model.mixer": Mixer}
 
+_EXAMPLES = {"trainer.logger": "EnvStepLogger", "trainer.callbacks": "EarlyStopping"}
+"""A class that may be named under a key."""
+
 
 def say(title: str, text: str) -> None:
     """Print a result behind its title."""
@@ -68,6 +71,9 @@ def in_a_line(message: str, options: list[str]) -> str:
     keys = ".".join(re.findall(r'Parser key "([\w.]+)": ', message))
     message = re.sub(r'Parser key "[\w.]+": | Got value: Namespace\(.*', "", message).replace("typing.", "")
     message = re.sub(r"<class '(\w+)'>", r"\1", message)
+    if found := re.search(r"NestedArg\(key='([\w.]+)'", message):
+        first = f"--{keys}={_EXAMPLES.get(keys, '…')}"
+        return f"{keys}.{found[1]} is an option of a class that is not named. Name it before, such as {first}"
     if found := re.search(r"class_path '[\w.]*?(\w+)': the following arguments are required: (\w+)", message):
         return f"{keys}: {found[1]} needs {found[2]}. Add --{keys}.{found[2]}=… behind --{keys}={found[1]}."
     if found := re.search(r"Union subtypes.*? Errors: (.*) Given value type: \S+ Given value: (.*)", message):

@@ -91,8 +91,16 @@ def test_a_folder_that_cannot_be_written_to_is_named_before_training(here, refus
         ),
         ("--trainer.callbacks=ReplayPriority", "Did you mean ReplayPriorities?"),
         ("--trainer.logger=CSVLoger", "Got value: CSVLoger. Did you mean CSVLogger?"),
+        (
+            "--trainer.logger.save_dir=here",
+            "trainer.logger.save_dir is an option of a class that is not named. Name it",
+        ),
         ("--trainer.callbacks=EarlyStopping", "EarlyStopping needs monitor. Add --trainer.callbacks.monitor=…"),
     ],
 )
 def test_a_class_that_is_misspelt_or_lacks_an_argument_is_refused_in_a_line(refused, option, words):
     assert words in refused(option)
+
+
+def test_a_folder_for_the_replay_that_cannot_be_made_is_named_in_a_line(refused):
+    assert "Expected a file for replayed episodes, got: No such file" in refused("--data.replay_folder=/proc/here")
