@@ -303,6 +303,7 @@ class QMixCLI(LightningCLI):
         self.trainer.save_checkpoint(last)
         # A run that goes on from another's checkpoint inherits its best, which may stay the best.
         path = saved.best_model_path or last
+        self.model.evaluation = {}  # Those of the last validation are no test, if none is made.
         self.trainer.test(self.model, self.datamodule, ckpt_path=path, verbose=False)
         self._report(self.datamodule.test_episodes)
         folder = self.trainer.log_dir or "logs"  # Asks all processes, so all of them must ask.
@@ -321,7 +322,7 @@ class QMixCLI(LightningCLI):
         self._report(self.datamodule.test_episodes)
 
     def _report(self, episodes: int) -> None:
-        if not self.trainer.is_global_zero:
+        if not (self.trainer.is_global_zero and self.model.evaluation):
             return
         parts = []
         for name, (mean, low, high) in self.model.evaluation.items():

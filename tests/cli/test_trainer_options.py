@@ -104,3 +104,10 @@ def test_a_class_that_is_misspelt_or_lacks_an_argument_is_refused_in_a_line(refu
 
 def test_a_folder_for_the_replay_that_cannot_be_made_is_named_in_a_line(refused):
     assert "Expected a file for replayed episodes, got: No such file" in refused("--data.replay_folder=/proc/here")
+
+
+def test_without_a_test_none_is_reported(here, capsys):
+    qmix("fit", "--config", GAME, *SMALL, "--trainer.limit_test_batches=0")
+    said = capsys.readouterr().out
+    assert "greedy battles" not in said
+    assert "checkpoint:" in said
