@@ -92,6 +92,9 @@ class Savepoints:
         """
         self._ahead.finish()
         shards = state["ranks"]
+        for replay in (shard["replay"] for shard in shards if shard["replay"] is not None):
+            # Where episodes are merely copied, nobody minds.
+            self._buffer.refuse_other_form(replay["storage"]["form"] if state["kind"] == "inline" else replay["form"])
         folders = [folder for folder in (beside, Path(state["folder"])) if folder is not None and folder.is_dir()]
         # A checkpoint that was copied beside those of another run finds files there, but not its own.
         holding = [folder for folder in folders if self._holds(folder, shards)]

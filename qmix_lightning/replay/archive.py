@@ -107,7 +107,6 @@ class ReplayArchive:
             )
         # All are looked at before the first is taken: where one is bad, the buffer stays as it is.
         read = [(chunk, read_chunk(self.folder, chunk)) for chunk in manifest["chunks"]]
-        buffer.refuse_other_form(manifest["form"])
         storage.begin(manifest["form"], written)
         for chunk, episodes in read:
             number = torch.arange(max(chunk["first"], written - capacity), chunk["last"] + 1)
@@ -190,7 +189,6 @@ def load_shards(
             here = (chunk["first"] <= number) & (number <= chunk["last"])
             if here.any():
                 read.append((now[here], number[here] - chunk["first"], read_chunk(Path(folder), chunk)))
-    buffer.refuse_other_form(form)
     storage.begin(form, len(ours))
     for number, which, episodes in read:
         storage.put(number, _chosen(episodes, which))

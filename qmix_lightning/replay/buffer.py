@@ -134,7 +134,6 @@ class ReplayBuffer:
         Raises:
             ValueError: If it is of another one.
         """
-        self.refuse_other_form(state["storage"]["form"])
         self.storage.load_state_dict(state["storage"])
         self.sampler.load_state_dict(state["sampler"])
 
