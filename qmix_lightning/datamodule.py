@@ -248,9 +248,15 @@ class ReplayDataModule(LightningDataModule):
         """Whoever is being trained.
 
         Raises:
+            RuntimeError: If no trainer has these data.
             TypeError: If the trainer's module cannot play.
         """
-        module: object = self.trainer.lightning_module if self.trainer is not None else None
+        if self.trainer is None:
+            raise RuntimeError(
+                "Battles are played by the module of a trainer that was given the data, but none was. Give it the data"
+                " itself, and not its loaders: trainer.fit(learner, data)."
+            )
+        module: object = self.trainer.lightning_module
         if not isinstance(module, Policy):
             raise TypeError(
                 "Expected the trainer's module to be a Policy, with initial_memory and act, got"

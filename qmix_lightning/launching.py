@@ -68,7 +68,7 @@ def read_launch(environment: Mapping[str, str] | None = None) -> Launch | None:
     """
     said = os.environ if environment is None else environment
     if "TORCHELASTIC_RUN_ID" in said:
-        processes = int(said["WORLD_SIZE"])
+        processes = int(said.get("WORLD_SIZE", 1))  # Lightning's reading, too.
         here = int(said.get("LOCAL_WORLD_SIZE", processes))
         chosen = said.get("LT_DEVICES", "")
         return Launch(

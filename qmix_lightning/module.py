@@ -25,6 +25,7 @@ from qmix_lightning.exploration.policy_stage import PolicyStage
 from qmix_lightning.exploration.schedules import linear
 from qmix_lightning.functional.stages import is_own
 from qmix_lightning.gradients import ForgetsFirst
+from qmix_lightning.learning_rate import decaying, keep_own_rate, refuse_other_optimizer
 from qmix_lightning.logger import write
 from qmix_lightning.metrics.outcome import Deaths, EpisodeLength, EpisodeReturn, WinRate, final_value
 from qmix_lightning.mixers.base import Mixer
@@ -300,15 +301,10 @@ class QLearner(ForgetsFirst):
         self.target_update.follow(optimizer)
         if hp["final_learning_rate"] is None:
             return optimizer
-        if self.trainer.max_steps < 1:
-            raise ValueError(
-                "final_learning_rate is reached at the trainer's last update, but max_steps is"
-                f" {self.trainer.max_steps}. Set max_steps, or leave final_learning_rate None."
-            )
-        last, share = self.trainer.max_steps, hp["final_learning_rate"] / hp["learning_rate"]
-        # A function is not part of the scheduler's state: a run that goes on decays to its own last update.
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: linear(update, 1.0, share, last))
+        scheduler = decaying(optimizer, hp, self.trainer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    _configure_optimizers = configure_optimizers  # as they are defined here
 
     def validation_step(self, batch: TensorDict, batch_idx: int) -> None:
         """Count battles ``[B, T + 1]`` that were just played greedily."""
@@ -331,10 +327,11 @@ class QLearner(ForgetsFirst):
         checkpoint["task"] = asdict(self.spec)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another task, agent or mixer; keep this learner's discounts.
+        """Refuse the checkpoint of another task, agent or mixer; keep this learner's discounts and learning rate.
 
         Raises:
-            ValueError: If the checkpoint's task or networks have other sizes than these, or it is not of a QLearner.
+            ValueError: If the checkpoint's task or networks have other sizes than these, or it is not of a QLearner, or
+                training would go on with another optimizer.
         """
         refuse_other_task(checkpoint.get("task"), self.spec)
         # Discounts are options, not networks: those of this learner hold.
@@ -343,6 +340,10 @@ class QLearner(ForgetsFirst):
             del state[name]
         state.update({name: value for name, value in self.state_dict().items() if name.startswith(options)})
         refuse_other_networks(state, self.state_dict())
+        fits = self._trainer is not None and self.trainer.state.fn == "fit"
+        if fits and is_own(self, "configure_optimizers", QLearner._configure_optimizers):
+            refuse_other_optimizer(checkpoint, self.hparams)
+            keep_own_rate(checkpoint, self.hparams, self.trainer.max_steps)
 
     @property
     def _greedy_agent(self) -> AbstractAgent:

@@ -22,9 +22,6 @@ ReplayCheckpoint = Literal["sidecar", "inline", "none"]
 _KEPT = 2
 """How many of the last checkpoints can be resumed exactly; an older one has its networks, but no replay."""
 
-_WORDS = {True: "compact", False: "whole"}
-"""What ``data.compact`` makes of episodes."""
-
 
 class Savepoints:
     """Saves and restores battles, replay and random numbers of all processes of a training.
@@ -78,7 +75,7 @@ class Savepoints:
             raise trouble
         if failed := [f"rank {rank}: {each['trouble']}" for rank, each in enumerate(told) if each["trouble"]]:
             raise OSError("; ".join(failed))
-        about = {"kind": kind, "name": name, "folder": str(folder), "compact": self._buffer.compact}
+        about = {"kind": kind, "name": name, "folder": str(folder)}
         return {**about, "ranks": [each["ours"] for each in told]}
 
     def load(self, state: dict[str, Any], beside: Path | None) -> list[str]:
@@ -94,15 +91,11 @@ class Savepoints:
         Raises:
             ValueError: If a file was cut off or is not one of ours, or what is compact here was not so there.
         """
-        # Older checkpoints do not tell.
-        compact = None if state["kind"] == "none" else state.get("compact")
-        if compact not in (None, self._buffer.compact):
-            raise ValueError(
-                f"Expected episodes that are kept {_WORDS[self._buffer.compact]}, got a checkpoint with episodes kept"
-                f" {_WORDS[compact]}. Go on with data.compact={str(compact).lower()}."
-            )
         self._ahead.finish()
         shards = state["ranks"]
+        for replay in (shard["replay"] for shard in shards if shard["replay"] is not None):
+            # Where episodes are merely copied, nobody minds.
+            self._buffer.refuse_other_form(replay["storage"]["form"] if state["kind"] == "inline" else replay["form"])
         folders = [folder for folder in (beside, Path(state["folder"])) if folder is not None and folder.is_dir()]
         # A checkpoint that was copied beside those of another run finds files there, but not its own.
         holding = [folder for folder in folders if self._holds(folder, shards)]

@@ -130,7 +130,7 @@ def test_without_its_replay_a_run_goes_on_with_new_battles():
 @pytest.mark.parametrize("before", [False, True])
 def test_whole_episodes_do_not_go_on_as_compact_ones_nor_the_other_way_round(before):
     saved = trained(3, "battle/3m", compact=before).state_dict()
-    words = rf"Expected episodes that are kept \w+, got .* kept \w+\. Go on with data\.compact={str(before).lower()}\."
+    words = rf"Expected episodes that are kept \w+, got .* kept \w+\. Go on with data\.compact={str(before).lower()},"
     with pytest.raises(ValueError, match=words):
         taken_up(saved, small_data("battle/3m", compact=not before))
     without = trained(3, "battle/3m", compact=before, replay_checkpoint="none").state_dict()
@@ -233,6 +233,13 @@ def test_exponents_of_prioritised_replay_out_of_range_are_refused():
 def test_an_unknown_environment_is_refused():
     with pytest.raises(ValueError, match=r"Unknown environment 'battle/3n'. Did you mean 'battle/3m'"):
         ReplayDataModule("battle/3n")
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+def test_loaders_without_their_data_are_refused():
+    data = small_data()
+    with pytest.raises(RuntimeError, match="Give it the data itself, and not its loaders: trainer"):
+        quiet_trainer(1, limit_val_batches=1).fit(small_learner(data), data.train_dataloader())
 
 
 def test_a_module_that_cannot_play_is_refused():

@@ -38,6 +38,7 @@ def slurm(nodes: int = 1, here: int = 2, **more: str) -> dict[str, str]:
     [
         ({}, 1),
         ({"WORLD_SIZE": "4"}, 1),  # a variable that anything may leave behind
+        ({"TORCHELASTIC_RUN_ID": "none"}, 1),  # left behind, too
         ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "1"}, 1),
         ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4"}, 4),
         (slurm(), 2),

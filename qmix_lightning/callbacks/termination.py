@@ -43,7 +43,7 @@ class TogetherOnSigterm(Callback):
 
         def note(number: int, _: Any) -> None:
             if not self._told and trainer.strategy.launcher is not None:
-                trainer.strategy.launcher.kill(number)  # type: ignore[arg-type]
+                trainer.strategy.launcher.kill(number)
             self._told = True
 
         # In their place: others, such as SLURM's, stay.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
+from lightning.pytorch.loggers import Logger
 
 from qmix_lightning.checkpointing import newest_checkpoint
 
@@ -27,6 +29,28 @@ def newest_run(folder: Path, checkpoints: str | None = None) -> Path | None:
     return max(runs, key=lambda path: int(path.name.removeprefix("version_")), default=None)
 
 
+def chosen_run(loggers: Sequence[Logger], root: str | Path | None, checkpoints: str | None = None) -> Path | None:
+    """Find the run that checkpoints of a trainer with these loggers belong to.
+
+    Args:
+        loggers: The trainer's; the first one that has a folder decides, as it does over the trainer's checkpoints.
+        root: The trainer's own folder, which a run without a logger is in; None is where we stand.
+        checkpoints: Folder of its checkpoints, if it is not to be the run's own.
+
+    Returns:
+        The folder of the run: the newest one of a logger that numbers them. None if no logger has one.
+    """
+    if not loggers:
+        return Path(root or ".")
+    for logger in loggers:
+        runs = getattr(logger, "root_dir", None) if getattr(logger, "_version", "named") is None else None
+        if runs is not None and (run := newest_run(Path(runs), checkpoints)):
+            return run
+        if folder := logger.log_dir:  # Asked last, because it makes one.
+            return Path(folder)
+    return None
+
+
 def checkpoint_of(run: Path, word: str, checkpoints: str | None = None) -> Path | None:
     """Find the last or the best checkpoint of a run.
 
@@ -46,6 +70,9 @@ def _is_run(path: Path, checkpoints: str | None) -> bool:
     if not re.fullmatch(r"version_\d+", path.name) or not path.is_dir() or (path / "sweep.json").exists():
         return False
     config = path / "config.yaml"
-    saved = yaml.safe_load(config.read_text()) if config.exists() else None
-    # A run that was killed before it wrote its configuration has no checkpoint either.
-    return saved is None or (saved.get("checkpoint") or {}).get("dirpath") == checkpoints
+    try:
+        saved = yaml.safe_load(config.read_text()) if config.exists() else None
+    except yaml.YAMLError:
+        saved = None
+    # A run that was killed before it wrote its configuration, or while it did, may have a checkpoint all the same.
+    return not isinstance(saved, dict) or (saved.get("checkpoint") or {}).get("dirpath") == checkpoints

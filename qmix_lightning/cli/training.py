@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import shlex
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -33,16 +31,17 @@ from qmix_lightning.callbacks import (
     cockpit,
 )
 from qmix_lightning.checkpointing import AtomicCheckpointIO
+from qmix_lightning.cli.options_file import OptionsFile
 from qmix_lightning.cli.overhead import NoProfiler, keep_freed_memory, skip_empty_hooks
-from qmix_lightning.cli.resume import WORDS, checkpoint_of, newest_run
-from qmix_lightning.cli.words import in_a_line, refuse, relative, say
+from qmix_lightning.cli.resume import WORDS, checkpoint_of, chosen_run, newest_run
+from qmix_lightning.cli.room import room_asked_for
+from qmix_lightning.cli.schedule import refuse_bad_schedule, refuse_unfit_trainer
+from qmix_lightning.cli.words import in_a_line, refuse, refuse_unwritable, relative, say
 from qmix_lightning.datamodule import ReplayDataModule
 from qmix_lightning.launching import check_world_size, cluster_plugins, settled_arguments, trainer_defaults
+from qmix_lightning.learning_rate import refuse_other_optimizer
 from qmix_lightning.logger import EnvStepLogger
 from qmix_lightning.module import OUTCOMES, QLearner
-
-_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-"""What a disk says that is full, or a user who has had his share of it."""
 
 
 class QMixCLI(LightningCLI):
@@ -69,6 +68,7 @@ class QMixCLI(LightningCLI):
                 "enable_model_summary": False,
                 **trainer_defaults(),
             },
+            save_config_callback=OptionsFile,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
@@ -135,13 +135,14 @@ class QMixCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Log a fit to a folder of its own below ``logs/``, or to that of the run that it goes on with."""
         asked, fits = self._get(self.config_init, "trainer"), self.subcommand == "fit"
+        refuse_unfit_trainer(asked)
         kwargs |= settled_arguments(asked)
         logger = asked["logger"]
-        if logger is None:
+        if logger is None or (logger is True and fits):
             logger = kwargs["logger"] = EnvStepLogger(self.datamodule.env.replace("/", "-")) if fits else False
         self._checkpoint = self._get(self.config, "ckpt_path")
         if self._checkpoint in WORDS:
-            self._find_checkpoint(logger, chosen=asked["logger"] is not None)
+            self._find_checkpoint(logger, chosen=asked["logger"] not in (None, True))
         if not fits:
             # An evaluation writes nothing.
             self.save_config_callback = None
@@ -150,12 +151,15 @@ class QMixCLI(LightningCLI):
         )
         if asked["enable_progress_bar"] is not False:
             callbacks.append(BattleProgress())
-        own = [type(callback) for callback in asked["callbacks"] or []]
-        if self.datamodule.prioritised and ReplayPriorities not in own:
+        own = asked["callbacks"] or []
+        own = own if isinstance(own, list) else [own]
+        if self.datamodule.prioritised and ReplayPriorities not in map(type, own):
             callbacks.append(ReplayPriorities())
         # Lightning's save_last writes only when the best is written, which can be long before the end. Without
         # evaluations, when they would be.
         every = asked["val_check_interval"] if asked["limit_val_batches"] == 0 else None
+        if every:  # Then nobody looks for a best one.
+            warnings.filterwarnings("ignore", message=".*could not find the monitored key")
         callbacks.append(LastCheckpoint(self._get(self.config, "checkpoint")["dirpath"], every))
         callbacks.append(TogetherOnSigterm())
         self.trainer_defaults["callbacks"] = callbacks
@@ -184,12 +188,23 @@ class QMixCLI(LightningCLI):
         if self.subcommand == "fit":
             keep_freed_memory()
             self._refuse_unknown_monitor()
-            self._refuse_endless_schedule()
+            asked = self._get(self.config_init, "trainer")["val_check_interval"]
+            refuse_bad_schedule(self.trainer, self.model, self.datamodule, asked)
         if self._checkpoint is not None:
             self._refuse_unfit_checkpoint(self._checkpoint)
-        if self.subcommand == "fit" and not self._goes_on and self.trainer.is_global_zero:
+        written = self.trainer.is_global_zero and not self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        if self.subcommand == "fit" and written:
             # Last, because asking for the folder makes it.
-            self._refuse_used_folder()
+            try:
+                folder = Path(self.trainer.log_dir or ".")
+            except OSError as error:
+                refuse_unwritable(Path(error.filename or "."))
+                raise
+            saved = self._get(self.config, "checkpoint")["dirpath"]
+            if not (self._goes_on and self._checkpoint):
+                self._refuse_used_folder(folder, Path(saved or folder / "checkpoints"))
+            refuse_unwritable(folder)
+            refuse_unwritable(Path(saved or folder))
 
     def _find_checkpoint(self, logger: Any, *, chosen: bool) -> None:
         """Put a path in the place of "last" or "best", of the newest run of the recipe or that of a chosen logger."""
@@ -198,9 +213,10 @@ class QMixCLI(LightningCLI):
         loggers = [each for each in (logger if isinstance(logger, list) else [logger]) if isinstance(each, Logger)]
         ours = next((each for each in loggers if isinstance(each, EnvStepLogger)), None)
         run = newest_run(runs, saved)
-        if chosen:  # Only then, because asking a logger for its folder makes one.
-            folders = (each.log_dir for each in [*([ours] if ours else []), *loggers])
-            run = next((Path(folder) for folder in folders if folder), None)
+        if chosen:
+            own = chosen_run(loggers, self._get(self.config_init, "trainer")["default_root_dir"], saved)
+            # What is evaluated need not have been logged as its evaluation is.
+            run = own if self.subcommand == "fit" or (own and (own / "checkpoints").is_dir()) else run
         path = checkpoint_of(run or Path(), word, saved) if run or saved else None
         if path is None and self.subcommand != "fit":
             refuse(f"There is no {word} checkpoint in {saved or run or runs}. Train first: qmix fit, or give its path.")
@@ -215,7 +231,7 @@ class QMixCLI(LightningCLI):
                 with suppress(Exception):  # A file of another kind is refused, in words, later.
                     state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
                     env_steps = state[ReplayDataModule.__qualname__]["env_steps"]
-                if ours is not None and run is not None and not chosen:
+                if ours is not None and ours._version is None and run is not None and run.parent == Path(ours.root_dir):
                     ours._version = run.name
             if ours is not None:
                 ours.go_on_from(env_steps)
@@ -226,34 +242,16 @@ class QMixCLI(LightningCLI):
         # What a run saves of its configuration must make it again from the start.
         self.config[self.subcommand]["ckpt_path"] = None
 
-    def _refuse_endless_schedule(self) -> None:
-        every, parts = self.trainer.val_check_interval, self.trainer.accumulate_grad_batches
-        if isinstance(every, int) and every % parts:
-            refuse(
-                f"Checkpoints come at evaluations and must not fall between the {parts} batches of an update, but"
-                f" trainer.val_check_interval is {every}. Take a multiple of trainer.accumulate_grad_batches."
-            )
-        rate = self.model.hparams["final_learning_rate"]
-        if rate is not None and self.trainer.max_steps < 1:
-            refuse(
-                f"model.final_learning_rate {rate} is reached at the last update, but trainer.max_steps is"
-                f" {self.trainer.max_steps}. Set max_steps, or final_learning_rate to null."
-            )
-        if self.datamodule.prioritised and self.trainer.max_steps < 1:
-            refuse(
-                "The importance exponent of data.prioritised reaches 1 at the last update, but trainer.max_steps is"
-                f" {self.trainer.max_steps}. Set max_steps, or prioritised to false."
-            )
-
-    def _refuse_used_folder(self) -> None:
-        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        saved = self._get(self.config, "checkpoint")["dirpath"]
-        if saved and (found := sorted(path.name for path in Path(saved).glob("*.ckpt"))):
-            refuse(f"{saved} holds another run ({found[-1]}). Choose an empty folder, or move it away.")
-        folder = Path(self.trainer.log_dir or ".")
-        if (folder / "config.yaml").exists():
+    def _refuse_used_folder(self, folder: Path, saved: Path) -> None:
+        config = folder / "config.yaml"
+        given = [Path(str(path)).resolve() for path in self._get(self.config, "config") or []]
+        if not self.trainer.loggers and config.resolve() in given:
+            refuse(f"{relative(config)} is where a run without a logger saves its options. Give yours another name.")
+        # A run that was killed before its first checkpoint is begun again where it was.
+        if not self._goes_on and config.exists():
             refuse(f"{folder} holds another run (config.yaml). Choose an empty folder, or move it away.")
+        if found := sorted(path.name for path in saved.glob("*.ckpt")):
+            refuse(f"{saved} holds another run ({found[-1]}). Choose an empty folder, or move it away.")
 
     def _refuse_unknown_monitor(self) -> None:
         known = ["return", "episode_length"]
@@ -277,8 +275,15 @@ class QMixCLI(LightningCLI):
             refuse(f"{path} is no checkpoint that can be read. Was it cut off while it was written?")
         try:
             self.model.on_load_checkpoint(checkpoint)
+            if self.subcommand == "fit":
+                refuse_other_optimizer(checkpoint, self.model.hparams)
         except ValueError as error:
             refuse(str(error))
+        if self.subcommand == "fit" and "optimizer_states" not in checkpoint:
+            refuse(
+                f"{path} holds networks alone (checkpoint.save_weights_only), from which training cannot go on. It can"
+                " be evaluated; go on from another checkpoint, such as a last-step=… beside it."
+            )
         done, last = checkpoint["global_step"], self.trainer.max_steps
         # A run that was killed after its last update has its test still to come.
         if self.subcommand == "fit" and 0 < last <= done and not self._goes_on:
@@ -292,17 +297,19 @@ class QMixCLI(LightningCLI):
         if self.trainer.received_sigterm:
             raise SystemExit(143)
         last = Path(saved.dirpath or "") / "last.ckpt"
-        with self._room_asked_for():
+        with room_asked_for(self.trainer):
             self.trainer.save_checkpoint(last)
         # A run that goes on from another's checkpoint inherits its best, which may stay the best.
         path = saved.best_model_path or last
+        self.model.evaluation = {}  # Those of the last validation are no test, if none is made.
         self.trainer.test(self.model, self.datamodule, ckpt_path=path, verbose=False)
         self._report(self.datamodule.test_episodes)
         folder = self.trainer.log_dir or "logs"  # Asks all processes, so all of them must ask.
         if self.trainer.is_global_zero:
-            tensorboard = Path(sys.executable).parent / "tensorboard"
             say("checkpoint:", f" {relative(path)}")
-            say("curves:", f"     {shlex.quote(relative(tensorboard))} --logdir {shlex.quote(relative(folder))}")
+            if any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers):
+                tensorboard = Path(sys.executable).parent / "tensorboard"
+                say("curves:", f"     {shlex.quote(relative(tensorboard))} --logdir {shlex.quote(relative(folder))}")
 
     def after_validate(self) -> None:
         """Say what was found."""
@@ -313,7 +320,7 @@ class QMixCLI(LightningCLI):
         self._report(self.datamodule.test_episodes)
 
     def _report(self, episodes: int) -> None:
-        if not self.trainer.is_global_zero:
+        if not (self.trainer.is_global_zero and self.model.evaluation):
             return
         parts = []
         for name, (mean, low, high) in self.model.evaluation.items():
@@ -326,7 +333,7 @@ class QMixCLI(LightningCLI):
     def fit(self, **kwargs: Any) -> None:
         """Train; what cannot be read of a checkpoint, or kept or written for want of room, is said in a line."""
         try:
-            with self._room_asked_for():
+            with room_asked_for(self.trainer):
                 self.trainer.fit(**kwargs)
         except SystemExit as end:
             # Lightning's own status would be 0, as if all were done, or 1, as if something were wrong.
@@ -336,25 +343,12 @@ class QMixCLI(LightningCLI):
             if self.trainer.is_global_zero:
                 say("interrupted:", "the same words go on with --ckpt_path last")
             raise SystemExit(143 if terminated else 130) from None
+        except MisconfigurationException as error:
+            refuse(" ".join(str(error).split()))
         except ValueError as error:
             if self.trainer.optimizers:  # Training had begun: a defect, not a bad input.
                 raise
             refuse(str(error))
-
-    @contextmanager
-    def _room_asked_for(self) -> Iterator[None]:
-        try:
-            yield
-        except MemoryError as error:
-            refuse(str(error))
-        except OSError as error:
-            # Ours say what was expected, and the cure; of others a defect might be the cause.
-            if str(error.strerror).startswith("Expected "):
-                refuse(str(error))
-            if error.errno not in _NO_ROOM:
-                raise
-            where = relative(error.filename or self.trainer.log_dir or "logs")
-            refuse(f"{error.strerror}: {where}. Make room, and go on from the last checkpoint.")
 
     def validate(self, **kwargs: Any) -> None:
         """Validate without Lightning's table; the report says more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +18,9 @@ from qmix_lightning.mixers.base import Mixer
 
 _FAMILIES: dict[str, type[Any]] = {"model.agent": AbstractAgent, "model.mixer": Mixer}
 
+_EXAMPLES = {"trainer.logger": "EnvStepLogger", "trainer.callbacks": "EarlyStopping"}
+"""A class that may be named under a key."""
+
 
 def say(title: str, text: str) -> None:
     """Print a result behind its title."""
@@ -27,6 +31,21 @@ def refuse(message: str) -> NoReturn:
     """Say what is wrong with the input, and exit with status 2."""
     Console(stderr=True, soft_wrap=True).print(f"[bold red]qmix:[/] {escape(message)}", highlight=False)
     raise SystemExit(2)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Make a folder for a run, or say that nothing can be written there, and exit with status 2."""
+    if ":/" in str(folder):
+        return  # Not on this machine.
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        refuse(
+            f"A run writes below {relative(folder)}, where that cannot be done ({error.strerror}). Start it in a folder"
+            " of yours, or name one: --trainer.logger=EnvStepLogger --trainer.logger.save_dir=…, --checkpoint.dirpath=…"
+        )
 
 
 def in_a_line(message: str, options: list[str]) -> str:
@@ -52,12 +71,30 @@ def in_a_line(message: str, options: list[str]) -> str:
     keys = ".".join(re.findall(r'Parser key "([\w.]+)": ', message))
     message = re.sub(r'Parser key "[\w.]+": | Got value: Namespace\(.*', "", message).replace("typing.", "")
     message = re.sub(r"<class '(\w+)'>", r"\1", message)
+    if found := re.search(r"NestedArg\(key='([\w.]+)'", message):
+        first = f"--{keys}={_EXAMPLES.get(keys, '…')}"
+        return f"{keys}.{found[1]} is an option of a class that is not named. Name it before, such as {first}"
+    if found := re.search(r"class_path '[\w.]*?(\w+)': the following arguments are required: (\w+)", message):
+        return f"{keys}: {found[1]} needs {found[2]}. Add --{keys}.{found[2]}=… behind --{keys}={found[1]}."
     if found := re.search(r"Union subtypes.*? Errors: (.*) Given value type: \S+ Given value: (.*)", message):
-        expected = [
-            kind.replace("NoneType", "null") for kind in re.findall(r"Expected an? (\w+(?:\[[^]]*\])?)", found[1])
-        ]
+        kinds = re.findall(r"Expected an? (\w+(?:\[[^]]*\])?)", found[1])
+        expected = [{"NoneType": "null", "dot": "the name of a class"}.get(kind, kind) for kind in kinds]
         message = f"Expected {' or '.join(expected)}. Got value: {found[2]}" if expected else message
+        if near := _near(found[2], _lightnings(keys)):
+            message += f". {near.rstrip()}"
     return f"{keys}: {message}" if keys else message
+
+
+def _lightnings(key: str) -> list[str]:
+    """Classes that may be called by their names alone."""
+    # Most commands that speak from here have no use for Lightning, which takes long to import.
+    if key not in ("trainer.callbacks", "trainer.logger"):
+        return []
+    from lightning.pytorch import Callback
+    from lightning.pytorch.loggers import Logger
+
+    family: type[Any] = Callback if key == "trainer.callbacks" else Logger
+    return [cls.__name__ for cls in _members(family) if not cls.__name__.startswith("_")]
 
 
 def _near(word: str, known: Iterable[str]) -> str:

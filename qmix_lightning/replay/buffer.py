@@ -15,7 +15,7 @@ from qmix_lightning.replay.samplers.base import AbstractSampler
 from qmix_lightning.replay.samplers.uniform import UniformSampler
 from qmix_lightning.replay.storage import EpisodeStorage
 from qmix_lightning.replay.table import sent
-from qmix_lightning.spec import EPISODE, MASK, PRIORITY_WEIGHT
+from qmix_lightning.spec import EPISODE, MASK, OBSERVATION, PRIORITY_WEIGHT, UNITS
 
 
 class ReplayBuffer:
@@ -77,11 +77,6 @@ class ReplayBuffer:
     def __len__(self) -> int:
         return len(self.storage)
 
-    @property
-    def compact(self) -> bool:
-        """Whether what was seen is not kept, but seen again when it is replayed."""
-        return self._observe is not None
-
     def extend(self, episodes: TensorDict) -> None:
         """Add episodes ``[k, T + 1]`` in the layout of ``spec.py``, in place of the oldest once the buffer is full.
 
@@ -141,3 +136,21 @@ class ReplayBuffer:
         """
         self.storage.load_state_dict(state["storage"])
         self.sampler.load_state_dict(state["sampler"])
+
+    def refuse_other_form(self, form: dict[str, Any]) -> None:
+        """Refuse saved episodes that are compact where ours are whole, and the reverse.
+
+        Args:
+            form: What the storage that they were saved from says they look like.
+
+        Raises:
+            ValueError: If they are.
+        """
+        kept = form.get("layouts", {}).keys()
+        seen, compact = ".".join(OBSERVATION) in kept, self._observe is not None
+        if (seen and compact) or (not seen and not compact and UNITS in kept):
+            was, now = ("whole", "compact") if seen else ("compact", "whole")
+            raise ValueError(
+                f"Expected episodes that are kept {now}, got a checkpoint with episodes kept {was}. Go on with"
+                f" data.compact={str(not seen).lower()}, and data.workers as they were, or start a new run."
+            )

@@ -96,3 +96,102 @@ def test_the_newest_run_is_the_one_of_the_highest_number_and_not_a_sweep(here):
         (here / name).mkdir()
     (here / "version_11/sweep.json").write_text("{}")
     assert newest_run(here) == here / "version_10"
+
+
+def updates(folder):
+    """Of each checkpoint in a folder, by its name."""
+    return {path.name: torch.load(path, weights_only=True)["global_step"] for path in folder.glob("*.ckpt")}
+
+
+def test_a_run_without_a_logger_goes_on_where_it_is_and_is_not_written_over(here, capsys):
+    words = ("--config", GAME, *SMALL, "--trainer.logger=false", "--ckpt_path", "last")
+    qmix("fit", *words)
+    said = capsys.readouterr().out
+    assert "there is no last checkpoint in . yet, training starts anew" in said
+    assert "curves:" not in said, "there are none"
+    qmix("fit", *words, "--trainer.max_steps=4")
+    assert "anew" not in capsys.readouterr().out
+    assert updates(here / "checkpoints")["last.ckpt"] == 4
+    qmix("validate", *words)
+    assert "untrained" not in capsys.readouterr().out
+
+
+def test_an_evaluation_without_a_logger_finds_the_run_of_one(here, capsys):
+    qmix("fit", "--config", GAME, *SMALL)
+    capsys.readouterr()
+    qmix("test", "--config", GAME, *SMALL, "--trainer.logger=false", "--ckpt_path", "best")
+    assert "untrained" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [(), ("--ckpt_path", "last")])
+def test_options_of_ones_own_are_not_written_over_by_those_of_a_run_without_a_logger(here, capsys, words):
+    config = here / "config.yaml"
+    config.write_text(GAME.read_text())
+    with pytest.raises(SystemExit) as exit_:
+        qmix("fit", "--config", "config.yaml", *SMALL, "--trainer.logger=false", *words)
+    assert exit_.value.code == 2
+    assert "config.yaml is where a run without a logger saves its options" in capsys.readouterr().err
+    assert config.read_text() == GAME.read_text()
+
+
+@pytest.mark.parametrize("logger", ["CSVLogger", "qmix_lightning.logger.EnvStepLogger"])
+def test_the_newest_run_of_a_chosen_logger_goes_on_and_keeps_what_it_wrote(here, capsys, logger):
+    words = ("--config", GAME, *SMALL, f"--trainer.logger={logger}", "--trainer.logger.save_dir=mine")
+    qmix("fit", *words)
+    (first,) = here.glob("mine/*/version_0/checkpoints")
+    written = (first.parent / "metrics.csv").read_text() if logger == "CSVLogger" else None
+    qmix("fit", *words, "--ckpt_path", "last", "--trainer.max_steps=4")
+    assert "anew" not in capsys.readouterr().out
+    newest = max(here.glob("mine/*/version_*/checkpoints"))
+    assert updates(newest)["last.ckpt"] == 4
+    if written is None:
+        assert newest == first, "in its folder"
+    else:  # Lightning's own deletes what is in a folder that it is given.
+        assert (first.parent / "metrics.csv").read_text() == written
+
+
+def test_checkpoints_are_those_of_the_first_of_several_loggers(here, capsys):
+    first = "{class_path: TensorBoardLogger, init_args: {save_dir: mine, version: 0}}"
+    loggers = f"[{first}, qmix_lightning.logger.EnvStepLogger]"
+    words = ("--config", GAME, *SMALL, f"--trainer.logger={loggers}", "--ckpt_path", "last")
+    qmix("fit", *words)
+    qmix("fit", *words, "--trainer.max_steps=4")
+    assert capsys.readouterr().out.count("training starts anew") == 1
+    (folder,) = here.glob("mine/*/version_0/checkpoints")
+    assert updates(folder)["last.ckpt"] == 4
+
+
+def test_a_folder_of_checkpoints_that_cannot_be_read_is_not_written_over(here, capsys):
+    words = ("--config", GAME, *SMALL, "--checkpoint.dirpath=kept", "--ckpt_path", "last")
+    (here / "kept").mkdir()
+    (here / "kept/last-step=2.ckpt").write_bytes(b"half a file")
+    with pytest.raises(SystemExit) as exit_:
+        qmix("fit", *words)
+    assert exit_.value.code == 2
+    assert "kept holds another run (last-step=2.ckpt)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--data.prioritised=true", "Expected the state of a PrioritisedSampler"),
+        ("--model.optimizer=adam", "got one by rmsprop, whose state adam cannot use."),
+    ],
+)
+def test_a_start_that_is_refused_leaves_the_options_of_the_run_as_they_were(here, capsys, option, words):
+    given = ("--config", GAME, *SMALL, "--model.optimizer=rmsprop")
+    qmix("fit", *given)
+    config = (here / RUN / "config.yaml").read_text()
+    with pytest.raises(SystemExit) as exit_:
+        qmix("fit", *given, option, "--ckpt_path=last", "--trainer.max_steps=4")
+    assert exit_.value.code == 2
+    assert words in capsys.readouterr().err
+    assert (here / RUN / "config.yaml").read_text() == config
+
+
+@pytest.mark.parametrize("part", ["trainer:\n  max_ste", "seed_ever", "a: [1"])
+def test_a_run_whose_options_were_cut_off_goes_on(here, capsys, part):
+    qmix("fit", "--config", GAME, *SMALL)
+    (here / RUN / "config.yaml").write_text(part)
+    qmix("fit", "--config", GAME, *SMALL, "--ckpt_path=last", "--trainer.max_steps=4")
+    assert updates(here / RUN / "checkpoints")["last.ckpt"] == 4
