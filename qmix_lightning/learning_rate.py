@@ -29,12 +29,11 @@ def decaying(optimizer: Optimizer, options: Mapping[str, Any], trainer: Trainer)
             f"final_learning_rate is reached at the trainer's last update, but max_steps is {last}. Set max_steps, or"
             " leave final_learning_rate None."
         )
-    # A function is not part of the scheduler's state, and the trainer counts the updates of an earlier run, too: a run
-    # that goes on decays to its own last update.
-    return LambdaLR(optimizer, lambda _: linear(trainer.global_step, 1.0, final / rate, last))
+    # A function is not part of the scheduler's state: a run that goes on decays to its own last update.
+    return LambdaLR(optimizer, lambda update: linear(update, 1.0, final / rate, last))
 
 
-def keep_own_rate(checkpoint: Mapping[str, Any], options: Mapping[str, Any], last: int) -> None:
+def keep_own_rate(checkpoint: dict[str, Any], options: Mapping[str, Any], last: int) -> None:
     """Have a run that goes on learn at the rate that it is told now, where that is another than it was told before.
 
     An optimizer keeps its rate with its state, and torch would go on with that one.
@@ -49,12 +48,16 @@ def keep_own_rate(checkpoint: Mapping[str, Any], options: Mapping[str, Any], las
     if all(before.get(name, options[name]) == options[name] for name in names):
         return
     rate, final = (options[name] for name in names)
-    now = rate if final is None else linear(checkpoint["global_step"], rate, final, max(last, 1))
+    done = checkpoint["global_step"]
+    now = rate if final is None else linear(done, rate, final, max(last, 1))
     for state in checkpoint.get("optimizer_states", ()):
         for group in state["param_groups"]:
             group |= {"lr": now, "initial_lr": rate}
-    for state in checkpoint.get("lr_schedulers", ()):
-        state["base_lrs"] = [rate] * len(state["base_lrs"])
+    # That of a constant rate was not saved, for there was none.
+    counted = {"last_epoch": done, "_step_count": done + 1, "lr_lambdas": [None]}
+    checkpoint["lr_schedulers"] = [
+        {**state, "base_lrs": [rate], "_last_lr": [now]} for state in checkpoint.get("lr_schedulers") or [counted]
+    ]
 
 
 def refuse_other_optimizer(checkpoint: Mapping[str, Any], options: Mapping[str, Any]) -> None:
