@@ -71,7 +71,9 @@ def _call(context: Any, builder: Any, signature: Any, values: Any) -> Any:
     ]  # fmt: skip
     arguments = [builder.bitcast(argument, _ANYWHERE) for argument in arguments]
     routine = ir.FunctionType(ir.VoidType(), [_ANYWHERE] * len(arguments)).as_pointer()
-    builder.call(builder.inttoptr(address, routine), arguments)
+    # Of no rows the width may be 0, at which routines complain, on standard output, before they see that none is there.
+    with builder.if_then(builder.icmp_signed(">", m, m.type(0))):
+        builder.call(builder.inttoptr(address, routine), arguments)
     return context.get_dummy_value()
 
 

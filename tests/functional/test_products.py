@@ -1,3 +1,5 @@
+import ctypes
+
 import numpy as np
 import pytest
 
@@ -35,3 +37,12 @@ def test_what_was_there_does_not_matter_if_none_of_it_is_to_remain():
         out = np.full((2, 2), np.nan, dtype=np.float32)
         product(SGEMM, np.ones((2, 3), np.float32), np.ones((2, 3), np.float32), out, np.float32(0))
         assert (out == 3).all()
+
+
+def test_no_rows_are_multiplied_without_a_word_of_complaint(capfd):
+    if SGEMM:
+        x, weight = np.ones((0, 3), np.float32), np.ones((4, 3), np.float32)
+        none = np.lib.stride_tricks.as_strided(np.ones(4, np.float32), (0, 4), (0, 4))
+        product(SGEMM, x, weight, none, np.float32(0))
+        ctypes.CDLL(None).fflush(None)
+        assert capfd.readouterr().out == ""
