@@ -26,9 +26,7 @@ class TogetherOnSigterm(Callback):
         """Take the signal."""
         self._listen(trainer)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signal."""
-        self._listen(trainer)
+    on_train_start = on_validation_start = on_test_start = on_sanity_check_start
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Agree."""
@@ -46,5 +44,6 @@ class TogetherOnSigterm(Callback):
                 trainer.strategy.launcher.kill(number)
             self._told = True
 
+        self._told = False
         # In their place: others, such as SLURM's, stay.
         composed[composed.index(theirs)] = note
