@@ -313,7 +313,7 @@ def measure(options: argparse.Namespace) -> Table:
                 (
                     f"qmix-lightning, {precision}", name, options.device, f"{speed.env_steps:,.0f}",
                     f"{speed.updates:.1f}", f"{speed.replayed:,.0f}", f"{ratios[-1]:.1f}x",
-                    f"{options.battles} battles, {options.episodes} episodes a batch",
+                    f"{options.battles} battles, {options.episodes} a batch, {torch.get_num_threads()} thread(s)",
                 )
             )  # fmt: skip
         what = f"{BAR:.0f} times JaxMARL's env steps/s on {name}, came {max(ratios):.1f}"
@@ -372,9 +372,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--hidden", type=int, default=512, help="width of agents, ours and theirs")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="of our multiplications on a CPU; all cores, as XLA takes"
+    )
     parser.add_argument("--overlap", action="store_true", help="play our battles in a thread during updates")
 
 
 def run(options: argparse.Namespace) -> list[Table]:
     """Measure as the command line says."""
-    return [measure(options)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(options.threads if options.device == "cpu" else before)
+    try:
+        return [measure(options)]
+    finally:
+        torch.set_num_threads(before)
