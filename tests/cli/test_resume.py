@@ -15,12 +15,6 @@ GAME = ROOT / "recipes/matrix/two_step_vdn.yaml"
 RUN = "logs/matrix-two_step/version_0"
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_where_there_is_no_run_training_starts_anew_and_says_so(here, capsys):
     qmix("fit", "--config", GAME, *SMALL, "--ckpt_path", "last")
     assert "there is no last checkpoint in logs/matrix-two_step yet, training starts anew" in capsys.readouterr().out

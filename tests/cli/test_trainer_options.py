@@ -11,12 +11,6 @@ RUN = "logs/matrix-two_step/version_0"
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def refused(here, capsys):
     def run(*options):
         with pytest.raises(SystemExit) as exit_:
